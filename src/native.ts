@@ -1,0 +1,246 @@
+/**
+ * The addon, typed: the only file that imports it (lint enforces that).
+ *
+ * File descriptors are plain numbers. Each has one owner, named in the comment of the function that
+ * takes or returns it. Errors that cross from C++ are `Error`s with a `code`: an errno name, or one
+ * of {@link NativeErrorCode}.
+ */
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+export type NativeErrorCode =
+  /** Offset or length outside of the region. */
+  | 'OUT_OF_RANGE'
+  /** The region was released, or the object closed. */
+  | 'RELEASED'
+  /** The region's file shrank under it: reads give zeros from the fault on. */
+  | 'POISONED'
+  /** The fd is not of the kind that the call needs (for example no eventfd). */
+  | 'BAD_FD_TYPE'
+  /** A live server already listens on the path. */
+  | 'ADDRESS_IN_USE'
+  | 'TIMEOUT';
+
+/** Why a connection ended. `errno` names stand for themselves. */
+export type SocketCloseCode =
+  /** The peer closed between two messages. */
+  | 'EOF'
+  /** The peer closed inside a message. */
+  | 'EOF_MID_MESSAGE'
+  | 'ECONNRESET'
+  /** The kernel truncated the fds (MSG_CTRUNC); those that came were closed. */
+  | 'CTRUNC'
+  /** More fds than `maxFds`; they were closed. */
+  | 'TOO_MANY_FDS'
+  /** A header announced a length below the header or above `maxMessage`. */
+  | 'BAD_LENGTH'
+  /** `close()` was called here. */
+  | 'CLOSED'
+  | (string & {});
+
+/** How to cut the byte stream into messages: fixed header, u32 length in it (native byte order). */
+export interface Framing {
+  /** Bytes of the fixed header, 8..64. */
+  readonly headerSize: number;
+  /** Byte offset of the u32 length field in the header. */
+  readonly lengthOffset: number;
+  /** Whether the length counts the header too (vfio-user: yes, vhost-user: no). */
+  readonly lengthIncludesHeader: boolean;
+  /** Longest acceptable message in bytes, header included. */
+  readonly maxMessage: number;
+  /** Most fds that one message may carry, at most 253. */
+  readonly maxFds: number;
+}
+
+export interface SocketHandlers {
+  /** One whole message with the fds that came with its first byte. The callee owns the fds. */
+  message(bytes: Buffer, fds: number[]): void;
+  /** The output queue has drained below its low-water mark after `send` returned false. */
+  writable?(): void;
+  /** Called exactly once, after the last message; also after `close()`. `detail` is for logs. */
+  closed(code: SocketCloseCode, detail: string): void;
+}
+
+export interface PeerCredentials {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** A connected AF_UNIX stream socket on the loop of the thread that made it. */
+export interface NativeSocket {
+  /** Installs framing and handlers and starts reading. To be called once. */
+  start(framing: Framing, handlers: SocketHandlers): void;
+  /**
+   * Queues one message. The fds stay the caller's: they are duplicated if they cannot be sent at
+   * once, and travel exactly once, with the message's first byte. Returns false when more than the
+   * high-water mark is queued: wait for `writable`.
+   */
+  send(bytes: Uint8Array, fds?: readonly number[]): boolean;
+  /** Stops reading; what the peer sends stays in the kernel (backpressure). */
+  pause(): void;
+  resume(): void;
+  /**
+   * Sends one vfio-user request and blocks this thread until its reply came, the way a virtual CPU
+   * blocks on a device access. Messages that are not the reply (u16 id at offset 0 equal, low
+   * nibble of u32 flags at offset 8 equal to 1) are delivered to `message` later, in order.
+   * @throws `TIMEOUT`, or the reason why the connection ended
+   */
+  request(bytes: Uint8Array, timeoutMs: number): Buffer;
+  /** Serves matching vfio-user region accesses in C++, see {@link NativeFastRegions}. */
+  attachFastRegions(regions: NativeFastRegions | null): void;
+  readonly peer: PeerCredentials;
+  /** Bytes queued and not yet accepted by the kernel. */
+  readonly queued: number;
+  /** Drops what is queued, closes; `closed` follows with code `CLOSED`. Idempotent. */
+  close(): void;
+}
+
+export interface ListenOptions {
+  /** Permission bits of the socket file, default 0o600. */
+  readonly mode?: number;
+  /** Numeric group of the socket file. */
+  readonly gid?: number;
+}
+
+/** A listening AF_UNIX socket; its file is unlinked by `close`. */
+export interface NativeListener {
+  readonly path: string;
+  close(): void;
+}
+
+export interface FdInfo {
+  readonly kind: 'file' | 'eventfd' | 'socket' | 'pipe' | 'other';
+  readonly dev: bigint;
+  readonly ino: bigint;
+  /** Bytes, for files. */
+  readonly size: number;
+  /** F_SEAL_* bits, or -1 where the file has no seals. */
+  readonly seals: number;
+  /** Page size of the file's filesystem: 4096, or the hugepage size on hugetlbfs. */
+  readonly blockSize: number;
+  readonly writable: boolean;
+}
+
+/**
+ * A mapping of [fileOffset, fileOffset + size) of a file, shared. All accesses are bounds-checked;
+ * offsets and lengths are safe integers. After `release` every access throws `RELEASED`, and the
+ * views are detached.
+ */
+export interface NativeMemory {
+  readonly size: number;
+  readonly fileOffset: number;
+  readonly writable: boolean;
+  /** Set when the file shrank under the mapping (SIGBUS): from the fault on it reads as zeros. */
+  readonly poisoned: boolean;
+  readonly released: boolean;
+  /** A copy of `length` bytes. */
+  read(offset: number, length: number): Buffer;
+  readInto(offset: number, target: Uint8Array): void;
+  write(offset: number, bytes: Uint8Array): void;
+  /** memmove between two regions (or within one). */
+  copyFrom(source: NativeMemory, sourceOffset: number, offset: number, length: number): void;
+  fill(offset: number, length: number, value: number): void;
+  /** Shared window of at most 64 KiB, detached by `release`. Not ordered: see the loads below. */
+  view(offset: number, length: number): Uint8Array;
+  /** Acquire loads and release stores, naturally aligned, native (little-endian) order. */
+  loadU16(offset: number): number;
+  loadU32(offset: number): number;
+  storeU16(offset: number, value: number): void;
+  storeU32(offset: number, value: number): void;
+  release(): void;
+}
+
+/** A binding of the relay thread: each signal of one eventfd is passed on to another. */
+export interface NativeRelay {
+  close(): void;
+}
+
+export interface NativeWatch {
+  close(): void;
+}
+
+/**
+ * Ranges of vfio-user regions whose REGION_READ and REGION_WRITE are answered in the socket's C++
+ * callback. A message that lies wholly in one range is served there, any other reaches `message`.
+ */
+export interface NativeFastRegions {
+  /**
+   * `count` doorbells of `stride` bytes from `offset` of region `region`: a write of any value, of
+   * up to `stride` bytes inside one doorbell, signals its eventfd. Replaces an earlier array.
+   */
+  setDoorbells(region: number, offset: number, stride: number, count: number): void;
+  /** Binds doorbell `index` to an eventfd (duplicated; the fd stays the caller's), or none (-1). */
+  setDoorbell(index: number, eventfd: number): void;
+  /** Number of doorbell writes served so far, per index. */
+  doorbellCount(index: number): number;
+  /** Shows `length` bytes of `memory` from `memoryOffset` at `offset` of region `region`. */
+  mapWindow(
+    region: number,
+    offset: number,
+    length: number,
+    memory: NativeMemory,
+    memoryOffset: number,
+  ): void;
+  /** Takes away what was mapped at exactly this place. */
+  unmapWindow(region: number, offset: number): void;
+  close(): void;
+}
+
+export interface MapOptions {
+  /** Byte offset in the file, page aligned (of the file's block size). */
+  readonly offset: number;
+  readonly length: number;
+  readonly writable: boolean;
+  /** Called once, on the loop, when the mapping is poisoned. */
+  readonly onPoisoned?: () => void;
+}
+
+export interface Native {
+  /**
+   * Listens on `path`. A stale socket file (nobody accepts) is replaced, a live one refused with
+   * `ADDRESS_IN_USE`; another kind of file with `EEXIST`. `onConnection` owns the socket it gets.
+   */
+  listen(
+    path: string,
+    options: ListenOptions,
+    onConnection: (socket: NativeSocket) => void,
+  ): NativeListener;
+  /** Connects to a listening socket; fails at once with the errno. */
+  connect(path: string): NativeSocket;
+  /** A connected pair in this process, for tests. */
+  socketPair(): [NativeSocket, NativeSocket];
+
+  /** A memfd sealed against shrinking; the caller owns the fd. */
+  createMemfd(name: string, size: number): number;
+  /** Opens a file (O_RDWR, or O_RDONLY), making it with `create` bytes if given and absent. */
+  openFile(path: string, options: { readonly writable: boolean; readonly create?: number }): number;
+  /** Maps the file; the fd stays the caller's and may be closed afterwards. */
+  map(fd: number, options: MapOptions): NativeMemory;
+  fdInfo(fd: number): FdInfo;
+
+  /** A non-blocking eventfd, owned by the caller. */
+  createEventFd(): number;
+  /** Checks that `fd` is an eventfd (else `BAD_FD_TYPE`) and makes it non-blocking. */
+  checkEventFd(fd: number): void;
+  /** Adds 1; a full counter counts as signalled. */
+  signalEventFd(fd: number): void;
+  /** Takes the counter's value, 0 when it was not signalled. */
+  readEventFd(fd: number): number;
+  /** Calls back with the counter's value at each signal. The fd stays the caller's (duplicated). */
+  watchEventFd(fd: number, onSignal: (count: number) => void): NativeWatch;
+  /** One relay thread per process: `source` signals `target`. Both are duplicated. */
+  relayEventFd(source: number, target: number): NativeRelay;
+  createFastRegions(): NativeFastRegions;
+
+  dupFd(fd: number): number;
+  closeFd(fd: number): void;
+  /** Sequentially consistent fence, for the store-load order that event suppression needs. */
+  fence(): void;
+}
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
+const load = createRequire(import.meta.url)('node-gyp-build') as (directory: string) => Native;
+
+export const native: Native = load(root);

@@ -1,0 +1,73 @@
+/**
+ * What a tunnel session needs from the device on whose rxq/txq it works. The session owns the
+ * connection and the policy per message; the device owns queues, window, doorbells and kicks.
+ */
+
+/** One region of a frontend's memory table, as the frontend described it. */
+export interface FrontendRegion {
+  readonly guestAddress: bigint;
+  readonly size: bigint;
+  readonly userAddress: bigint;
+  /** Offset of the region in its file. */
+  readonly mmapOffset: bigint;
+  /** The file. Ownership passes to the device with the call, whatever its outcome. */
+  readonly fd: number;
+}
+
+/** The same region as the guest is told about it: at which place of the window it lies. */
+export interface ShownRegion {
+  readonly guestAddress: bigint;
+  readonly size: bigint;
+  readonly userAddress: bigint;
+  /** See docs/protocol.md: a driver that packs size + mmap_offset finds exactly this place. */
+  readonly mmapOffset: bigint;
+}
+
+export type DoorbellKind = 'call' | 'err' | 'log';
+
+export interface TunnelBackend {
+  /** Vrings that the device has doorbells for. */
+  readonly maxVhostQueues: number;
+  /**
+   * Puts one little-endian vhost-user message into an rxq buffer. False when there is no buffer:
+   * the session keeps the message, stops reading, and is told by {@link TunnelSession.roomInRxq}.
+   * @throws VvuError of scope `device` when the driver's buffer is too small for the message
+   */
+  toGuest(message: Uint8Array): boolean;
+  /**
+   * Replaces the memory table, all or nothing. The answer is in the order in which the guest must
+   * be told. On failure the old table stays.
+   * @throws VvuError of scope `request`: overlap, overflow, no room in the window, unmappable fd
+   */
+  setMemoryTable(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]>;
+  addMemoryRegion(region: FrontendRegion): Promise<ShownRegion>;
+  /** Matches guest address, size and user address, as the specification asks. */
+  removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion>;
+  /**
+   * Binds a doorbell to an eventfd, or unbinds it. Ownership of the fd passes with the call.
+   * @throws VvuError of scope `request` when the fd is no eventfd or the index out of range
+   */
+  bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void;
+  /** The same for the kick eventfd of a vring. */
+  bindKick(index: number, fd: number | undefined): void;
+  /** The session is over; what was bound and shown for it is taken back by the device. */
+  sessionClosed(session: TunnelSession, code: string, detail: string): void;
+}
+
+/** One frontend connection, from accept to close. */
+export interface TunnelSession {
+  /** Starts to read the socket; called when the backend is up. */
+  start(): void;
+  /** Rxq buffers have become available again. */
+  roomInRxq(): void;
+  /**
+   * A message taken from txq, little-endian. False when the socket is full: the device leaves
+   * further messages in txq until `onRoom` is called.
+   * @throws VvuError of scope `device` for a message that is no vhost-user message
+   */
+  fromGuest(message: Uint8Array): boolean;
+  /** Installed by the device: the socket has room again. */
+  onRoom: (() => void) | undefined;
+  /** Ends the connection, and with it the generation. Idempotent. */
+  close(reason: string): void;
+}
