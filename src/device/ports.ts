@@ -3,11 +3,10 @@
  * (doorbells, kick notifications, window), which a host shows to the guest in its own way.
  */
 import type { NativeMemory } from '../native.js';
+import type { Binding } from '../virtio/ports.js';
 
-/** Closes what was bound; idempotent. */
-export interface Binding {
-  close(): void;
-}
+export type { Binding };
+export { VIRTIO_MSI_NO_VECTOR as NO_VECTOR } from '../virtio/constants.js';
 
 /** Guest -> frontend: doorbell registers backed by the frontend's call, err and log eventfds. */
 export interface DoorbellHost {
@@ -31,27 +30,31 @@ export interface KickHost {
 
 /** A part of a frontend's memory as the device holds it. */
 export interface WindowRegion {
-  /** Duplicate-free handle of the frontend's file, owned by the device while shown. */
+  /** The frontend's file; owned by the device, valid while the region is shown. */
   readonly fd: number;
-  /** File identity, for hosts with a preset file. */
-  readonly dev: bigint;
-  readonly ino: bigint;
-  /** First byte in the file (the region's mmap_offset). */
+  /** First byte in the file (the region's mmap_offset as the frontend sent it). */
   readonly fileOffset: number;
   readonly length: number;
-  /** The device's own mapping of exactly [fileOffset, fileOffset + length), for trapped access. */
-  readonly memory: NativeMemory;
-  /** Offset of the region in `memory` (mappings start at a page boundary of the file). */
+  /**
+   * The device's own mapping for trapped access, absent where the preset file shows the region.
+   * The region starts at `memoryOffset` of it, since mappings start at a page of the file.
+   */
+  readonly memory: NativeMemory | undefined;
   readonly memoryOffset: number;
 }
 
 export type WindowKind = 'dynamic' | 'preset' | 'trapped';
 
-/** Where a region may be shown. */
+/** Where a region is shown. */
 export interface WindowPlacement {
   /** Byte offset in the window. */
   readonly offset: number;
   readonly kind: WindowKind;
+}
+
+export interface ShownWindowRegion {
+  readonly region: WindowRegion;
+  readonly placement: WindowPlacement;
 }
 
 /** The shared-memory window in which a guest sees the frontend's memory. */
@@ -59,16 +62,18 @@ export interface WindowHost {
   /** Bytes of the window, a power of two. */
   readonly size: number;
   /**
-   * The preset file behind the window's mapped area, if there is one: a region of the same file
-   * is visible at its file offset without any action.
+   * The preset file behind [0, preset.size), if there is one: a region of the same file is visible
+   * at its file offset without any action.
    */
-  readonly preset?: { readonly dev: bigint; readonly ino: bigint; readonly size: number };
-  /** Whether regions can be mapped into the running guest at any page-aligned offset. */
+  readonly preset:
+    { readonly dev: bigint; readonly ino: bigint; readonly size: number } | undefined;
+  /** Whether regions can be mapped into the running guest at page-aligned offsets, now. */
   readonly dynamic: boolean;
-  /** Where regions can be trapped: [trappedOffset, size) is backed by no file. */
-  readonly trappedOffset: number;
-  /** Shows a region at a place. Resolves when the guest can access it. */
-  show(region: WindowRegion, placement: WindowPlacement): Promise<Binding> | Binding;
+  /**
+   * Makes the window show exactly these regions, all or nothing; what was shown before and is not
+   * in the list disappears. Resolves when the guest sees the new state.
+   */
+  apply(regions: readonly ShownWindowRegion[]): Promise<void>;
 }
 
 /** Everything a host gives to the device. */
@@ -77,6 +82,3 @@ export interface DeviceHost {
   readonly kicks: KickHost;
   readonly window: WindowHost;
 }
-
-/** virtio 1.3 §4.1.4.3: VIRTIO_MSI_NO_VECTOR. */
-export const NO_VECTOR = 0xffff;

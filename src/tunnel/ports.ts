@@ -71,3 +71,16 @@ export interface TunnelSession {
   /** Ends the connection, and with it the generation. Idempotent. */
   close(reason: string): void;
 }
+
+/**
+ * Where frontends connect, as the device sees it. It serves one frontend at a time, and none while
+ * the backend is down.
+ */
+export interface FrontendEndpoint {
+  /** Called once, before anything else. The device owns the sessions that `onSession` gets. */
+  attach(backend: TunnelBackend, onSession: (session: TunnelSession) => void): void;
+  /** True: the backend is up, accept or connect. False: hold frontends back. */
+  want(wanted: boolean): void;
+  /** Stops for good, and removes the socket file. */
+  close(): void;
+}

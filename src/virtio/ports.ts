@@ -3,6 +3,11 @@
  * these; the device knows no PCI, no socket and no hypervisor.
  */
 
+/** Closes what was bound; idempotent. */
+export interface Binding {
+  close(): void;
+}
+
 /** Guest physical (or, behind a vIOMMU, I/O virtual) addresses are safe integers here. */
 export type Iova = number;
 

@@ -1,0 +1,107 @@
+import type { Command } from 'commander';
+import { createVfioUserDevice } from '../hosts/vfio-user/index.js';
+import type { VfioUserDeviceHost } from '../hosts/vfio-user/index.js';
+import { LAYOUTS } from '../hosts/layout.js';
+import { VvuError } from '../errors.js';
+import { native } from '../native.js';
+import { argument } from './argument.js';
+import { parseGroup } from './group.js';
+import type { LogLevel } from './logger.js';
+import { LOG_LEVELS, createLogger } from './logger.js';
+import {
+  parseChoice,
+  parseInteger,
+  parseMode,
+  parsePciId,
+  parseWindow,
+} from './parse.js';
+import { formatReady, readyReport } from './ready.js';
+import type { DeviceSettings } from './settings.js';
+import { readConfigFile, toDeviceOptions } from './settings.js';
+import { untilStopped } from './signals.js';
+
+interface DeviceFlags extends Partial<DeviceSettings> {
+  readonly config?: string;
+  readonly logLevel: LogLevel;
+  readonly json: boolean;
+}
+
+export function addDeviceCommand(program: Command): void {
+  program
+    .command('device')
+    .description('serve virtio-vhost-user devices to vfio-user clients such as QEMU')
+    .option('--vfio-user <path>', "socket for the appliance VM's VMM")
+    .option('--vhost-user <path>', "socket for the frontend VM's VMM")
+    .option(
+      '--vhost-user-mode <mode>',
+      'server: frontends connect to us; client: we connect to them (default: server)',
+      argument(parseChoice('--vhost-user-mode', ['server', 'client'])),
+    )
+    .option(
+      '--window <spec>',
+      'path=FILE,size=SIZE[,trapped=SIZE]: FILE is the RAM of the frontend VM; or size=SIZE (default: size=1G)',
+      argument(parseWindow),
+    )
+    .option(
+      '--layout <layout>',
+      `register layout: ${LAYOUTS.join(' or ')} (default: split)`,
+      argument(parseChoice('--layout', LAYOUTS)),
+    )
+    .option(
+      '--queues <n>',
+      'vrings that a frontend may use (default: 256)',
+      argument(parseInteger('--queues', 1, 1024)),
+    )
+    .option('--uuid <uuid>', 'identity that the guest reads from the device')
+    .option('--state-dir <path>', 'keep a random identity across restarts here')
+    .option('--pci-id <id>', 'VVVV:DDDD (default: 1af4:1058)', argument(parsePciId))
+    .option('--socket-mode <mode>', 'permissions of both sockets (default: 0600)', argument(parseMode))
+    .option('--socket-group <group>', 'group of both sockets', argument(parseGroup))
+    .option('--config <file>', 'JSON file that describes several devices')
+    .option(
+      '--log-level <level>',
+      LOG_LEVELS.join(', '),
+      argument(parseChoice('--log-level', LOG_LEVELS)),
+      'info',
+    )
+    .option('--json', 'JSON lines on stdout and stderr', false)
+    .action((flags: DeviceFlags) => runDevices(flags));
+}
+
+function settingsOf(flags: DeviceFlags): DeviceSettings[] {
+  const { config, logLevel: _level, json: _json, ...device } = flags;
+  if (config !== undefined) {
+    if (Object.keys(device).length > 0) {
+      throw new VvuError('BAD_OPTION', 'setup', '--config takes no other device options beside it');
+    }
+    return readConfigFile(config);
+  }
+  const { vfioUser, vhostUser, ...others } = device;
+  if (vfioUser === undefined || vhostUser === undefined) {
+    throw new VvuError('BAD_OPTION', 'setup', '--vfio-user and --vhost-user are needed, or --config');
+  }
+  return [{ ...others, vfioUser, vhostUser }];
+}
+
+async function runDevices(flags: DeviceFlags): Promise<void> {
+  const logger = createLogger(flags.logLevel, flags.json);
+  const options = settingsOf(flags).map(toDeviceOptions);
+  const hosts: VfioUserDeviceHost[] = [];
+  try {
+    for (const one of options) {
+      const log = logger.child({ device: one.name });
+      hosts.push(createVfioUserDevice({ ...one, logger: log }, native));
+    }
+    for (const host of hosts) {
+      const report = readyReport(host);
+      const line = flags.json
+        ? JSON.stringify({ event: 'ready', ...report })
+        : formatReady(report);
+      process.stdout.write(`${line}\n`);
+    }
+    const signal = await untilStopped();
+    logger.info({ signal }, 'stopping');
+  } finally {
+    await Promise.all(hosts.map((host) => host.close()));
+  }
+}

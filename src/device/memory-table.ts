@@ -1,0 +1,188 @@
+import { VvuError } from '../errors.js';
+import type { Native, NativeMemory } from '../native.js';
+import type { FrontendRegion, ShownRegion } from '../tunnel/ports.js';
+import type { PlacedRegion } from './placement.js';
+import { packForGuest, placeRegions } from './placement.js';
+import type { ShownWindowRegion, WindowHost } from './ports.js';
+import type { CheckedRegion } from './region.js';
+import { checkOverlaps, checkRegion, describeRegion, isSameRegion } from './region.js';
+
+type Memory = Pick<Native, 'map' | 'fdInfo' | 'closeFd'>;
+
+/** A region of the table with everything the device holds for it. */
+interface Entry extends PlacedRegion<CheckedRegion> {
+  readonly memory: NativeMemory | undefined;
+  readonly memoryOffset: number;
+}
+
+/**
+ * The frontend's memory and where the window shows it. Owns the regions' fds and mappings.
+ *
+ * Changes are all or nothing and happen one after the other. `clear` may come at any time (the
+ * frontend left): a change that was under way then fails, and leaves nothing behind.
+ */
+export class MemoryTable {
+  #entries: readonly Entry[] = [];
+  #generation = 0;
+  #tail: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly native: Memory,
+    private readonly window: WindowHost,
+    private readonly onPoisoned: (region: string) => void,
+  ) {}
+
+  /** What the window shows at the moment, by rising offset. */
+  get shown(): readonly ShownWindowRegion[] {
+    return this.#entries.map(shownEntry);
+  }
+
+  /** Replaces the table. Takes ownership of the fds. */
+  set(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
+    return this.#change(regions, (fresh) => {
+      checkOverlaps(fresh);
+      const placed = placeRegions(this.window, [], fresh);
+      return { kept: [], placed };
+    }).then((added) => packForGuest(added).map(tellGuest));
+  }
+
+  /**
+   * Adds a region. Takes ownership of the fd. The answer's mmap_offset is the region's absolute
+   * offset in the window, as for the first region of a table.
+   */
+  async add(region: FrontendRegion): Promise<ShownRegion> {
+    const added = await this.#change([region], (fresh) => {
+      const kept = this.#entries;
+      checkOverlaps([...kept.map((entry) => entry.region), ...fresh]);
+      return { kept, placed: placeRegions(this.window, kept, fresh) };
+    });
+    return tellAbsolute(added[0], region);
+  }
+
+  /** Removes the region that has these addresses and this size. */
+  async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
+    const removed = this.#entries.find((entry) => isSameRegion(entry.region, named));
+    if (!removed) {
+      throw new VvuError(
+        'REGION_UNKNOWN',
+        'request',
+        `${describeRegion(named)} is not in the table`,
+      );
+    }
+    await this.#change([], () => ({
+      kept: this.#entries.filter((entry) => entry !== removed),
+      placed: [],
+    }));
+    return tellAbsolute(removed, named);
+  }
+
+  /** Forgets everything: the window shows nothing of this frontend when this resolves. */
+  clear(): Promise<void> {
+    this.#generation++;
+    const work = this.#tail.then(async () => {
+      const old = this.#entries;
+      this.#entries = [];
+      try {
+        await this.window.apply([]);
+      } finally {
+        this.#releaseAll(old);
+      }
+    });
+    this.#tail = work.catch(() => undefined);
+    return work;
+  }
+
+  async #change(
+    sources: readonly FrontendRegion[],
+    plan: (fresh: CheckedRegion[]) => {
+      kept: readonly Entry[];
+      placed: PlacedRegion<CheckedRegion>[];
+    },
+  ): Promise<readonly Entry[]> {
+    const generation = this.#generation;
+    const work = this.#tail.then(async () => {
+      const added: Entry[] = [];
+      const unmapped = new Set(sources.map((source) => source.fd));
+      try {
+        this.#checkGeneration(generation);
+        const fresh = sources.map((source) =>
+          checkRegion(source, this.native.fdInfo(source.fd)),
+        );
+        const { kept, placed } = plan(fresh);
+        for (const one of placed) {
+          added.push(this.#map(one));
+          unmapped.delete(one.region.fd);
+        }
+        await this.#apply([...kept, ...added], generation);
+      } catch (error) {
+        this.#releaseAll(added);
+        for (const fd of unmapped) this.native.closeFd(fd);
+        throw error;
+      }
+      return added;
+    });
+    this.#tail = work.catch(() => undefined);
+    return work;
+  }
+
+  async #apply(entries: readonly Entry[], generation: number): Promise<void> {
+    await this.window.apply(entries.map(shownEntry));
+    // A clear() that was called meanwhile waits behind this change and will empty the window.
+    this.#checkGeneration(generation);
+    const old = this.#entries;
+    this.#entries = entries;
+    this.#releaseAll(old.filter((entry) => !entries.includes(entry)));
+  }
+
+  #checkGeneration(generation: number): void {
+    if (generation !== this.#generation) {
+      throw new VvuError('CLOSED', 'peer', 'the frontend left while its memory was being mapped');
+    }
+  }
+
+  #map(placed: PlacedRegion<CheckedRegion>): Entry {
+    const { region, placement } = placed;
+    if (placement.kind === 'preset') return { ...placed, memory: undefined, memoryOffset: 0 };
+    const start = region.fileOffset - (region.fileOffset % region.blockSize);
+    const memoryOffset = region.fileOffset - start;
+    const what = describeRegion(region.source);
+    try {
+      const memory = this.native.map(region.fd, {
+        offset: start,
+        length: memoryOffset + region.length,
+        writable: true,
+        onPoisoned: () => this.onPoisoned(what),
+      });
+      return { ...placed, memory, memoryOffset };
+    } catch (error) {
+      const detail = error instanceof Error ? error.message : String(error);
+      throw new VvuError('REGION_UNMAPPABLE', 'request', `${what}: ${detail}`, { cause: error });
+    }
+  }
+
+  #releaseAll(entries: readonly Entry[]): void {
+    for (const { region, memory } of entries) {
+      memory?.release();
+      this.native.closeFd(region.fd);
+    }
+  }
+}
+
+function shownEntry(entry: Entry): ShownWindowRegion {
+  const { region, placement, memory, memoryOffset } = entry;
+  const { fd, fileOffset, length } = region;
+  return { region: { fd, fileOffset, length, memory, memoryOffset }, placement };
+}
+
+function tellGuest(packed: { region: CheckedRegion; mmapOffset: number }): ShownRegion {
+  return { ...packed.region.source, mmapOffset: BigInt(packed.mmapOffset) };
+}
+
+function tellAbsolute(
+  entry: PlacedRegion<CheckedRegion> | undefined,
+  source: Omit<FrontendRegion, 'fd'>,
+): ShownRegion {
+  const { guestAddress, size, userAddress } = source;
+  const mmapOffset = BigInt(entry?.placement.offset ?? 0);
+  return { guestAddress, size, userAddress, mmapOffset };
+}

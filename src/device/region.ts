@@ -1,0 +1,87 @@
+import { VvuError } from '../errors.js';
+import type { FdInfo } from '../native.js';
+import type { FrontendRegion } from '../tunnel/ports.js';
+import type { PlaceableRegion } from './placement.js';
+
+/** A frontend's region, checked by itself: sizes are safe integers and lie inside of its file. */
+export interface CheckedRegion extends PlaceableRegion {
+  readonly source: Omit<FrontendRegion, 'fd'>;
+  readonly fd: number;
+  readonly blockSize: number;
+}
+
+const ADDRESS_SPACE = 1n << 64n;
+
+function bad(code: string, message: string): VvuError {
+  return new VvuError(code, 'request', message);
+}
+
+/** One line that names a region, for logs and errors. */
+export function describeRegion(region: Omit<FrontendRegion, 'fd'>): string {
+  const { guestAddress, size, userAddress, mmapOffset } = region;
+  return (
+    `region guest 0x${guestAddress.toString(16)} size 0x${size.toString(16)} ` +
+    `user 0x${userAddress.toString(16)} mmap_offset 0x${mmapOffset.toString(16)}`
+  );
+}
+
+/**
+ * Checks a region against its file.
+ * @throws VvuError of scope `request` that says what is wrong with which value
+ */
+export function checkRegion(source: FrontendRegion, info: FdInfo): CheckedRegion {
+  const { guestAddress, size, userAddress, mmapOffset, fd } = source;
+  const what = describeRegion(source);
+  if (size === 0n) throw bad('REGION_EMPTY', `${what}: size is 0`);
+  if (guestAddress + size > ADDRESS_SPACE || userAddress + size > ADDRESS_SPACE) {
+    throw bad('REGION_OVERFLOW', `${what}: address + size exceeds 2^64`);
+  }
+  if (mmapOffset + size > BigInt(Number.MAX_SAFE_INTEGER)) {
+    throw bad('REGION_OVERFLOW', `${what}: mmap_offset + size is beyond any file`);
+  }
+  if (info.kind !== 'file') throw bad('REGION_FD', `${what}: fd is a ${info.kind}, not a file`);
+  if (!info.writable) throw bad('REGION_FD', `${what}: fd is read-only`);
+  if (mmapOffset + size > BigInt(info.size)) {
+    throw bad(
+      'REGION_BEYOND_FILE',
+      `${what}: ends behind its file of 0x${info.size.toString(16)} bytes`,
+    );
+  }
+  return {
+    source: { guestAddress, size, userAddress, mmapOffset },
+    fd,
+    blockSize: info.blockSize,
+    length: Number(size),
+    fileOffset: Number(mmapOffset),
+    dev: info.dev,
+    ino: info.ino,
+  };
+}
+
+/** @throws VvuError `REGION_OVERLAP` when two regions share a guest or a user address */
+export function checkOverlaps(regions: readonly CheckedRegion[]): void {
+  for (const key of ['guestAddress', 'userAddress'] as const) {
+    const sorted = [...regions].sort((a, b) => (a.source[key] < b.source[key] ? -1 : 1));
+    sorted.forEach((region, i) => {
+      const next = sorted[i + 1];
+      if (next && region.source[key] + region.source.size > next.source[key]) {
+        throw bad(
+          'REGION_OVERLAP',
+          `${describeRegion(region.source)} overlaps ${describeRegion(next.source)} in ${key}`,
+        );
+      }
+    });
+  }
+}
+
+/** Whether a REM_MEM_REG names this region: guest address, size and user address must be equal. */
+export function isSameRegion(
+  region: CheckedRegion,
+  named: Omit<FrontendRegion, 'fd'>,
+): boolean {
+  return (
+    region.source.guestAddress === named.guestAddress &&
+    region.source.size === named.size &&
+    region.source.userAddress === named.userAddress
+  );
+}

@@ -1,0 +1,281 @@
+import { EventEmitter } from 'eventemitter3';
+import { VvuError } from '../errors.js';
+import { silentLogger, type Logger } from '../log.js';
+import { VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_NEEDS_RESET } from '../virtio/constants.js';
+import { findStructures, type DeviceStructures } from './capabilities.js';
+import {
+  COMMON_CONFIG_GENERATION,
+  CONFIG_BYTES,
+  CONFIG_MAX_VHOST_QUEUES,
+  CONFIG_STATUS,
+  CONFIG_UUID,
+  MASTER_UP,
+  SLAVE_UP,
+} from './constants.js';
+import { enableFunction, initializeDevice, resetDevice, type RunningQueues } from './initialize.js';
+import {
+  assignKickVector,
+  createDoorbell,
+  rfcDoorbells,
+  rfcWindow,
+  type Doorbell,
+} from './notifications.js';
+import type { InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
+import { CommonConfig, Registers } from './registers.js';
+
+export type { Doorbell } from './notifications.js';
+
+export interface DriverOptions {
+  readonly logger?: Logger;
+  /**
+   * How often `poll` reads the status registers, in milliseconds: every read is a round trip to
+   * the device. Default 2 when polling, 100 with interrupts (which make `poll` look at once).
+   */
+  readonly statusIntervalMs?: number;
+  /** Use MSI-X vector 0 for configuration changes and messages, if there is one. Default false. */
+  readonly interrupts?: boolean;
+}
+
+export interface DriverEvents {
+  /** A frontend has connected: messages follow. */
+  connected: () => void;
+  /** The frontend has left, or the device was reset; nothing of it is valid any more. */
+  disconnected: (reason: string) => void;
+  /** One vhost-user message, header and payload, little-endian. */
+  message: (bytes: Buffer) => void;
+}
+
+/**
+ * Driver of a virtio-vhost-user device: status protocol, messages, doorbells, kicks and window.
+ *
+ * Nothing happens behind the caller's back: events are emitted from inside `poll`, which the caller
+ * calls in its loop or when `interrupt` is signalled. The caller owns the access object.
+ */
+export class VvuDriver extends EventEmitter<DriverEvents> {
+  readonly maxVhostQueues: number;
+  /** 16 bytes, all zero for a device of the RFC, which has none. */
+  readonly uuid: Buffer;
+  /** The frontend's memory, addressed by window offset. */
+  readonly window: WindowAccess;
+  /** Signalled when `poll` should be called; undefined in poll mode. */
+  readonly interrupt: InterruptHandle | undefined;
+  private readonly structures: DeviceStructures;
+  private readonly common: CommonConfig;
+  private readonly config: Registers;
+  private readonly log: Logger;
+  private readonly statusIntervalMs: number;
+  private queues: RunningQueues | undefined;
+  private up = false;
+  private statusDue = 0;
+
+  /**
+   * Finds the device behind `access`, resets it and brings it up; frontends may connect after
+   * `start`.
+   * @throws VvuError of scope `setup` when the function is no usable device
+   */
+  constructor(
+    private readonly access: PciAccess,
+    options: DriverOptions = {},
+  ) {
+    super();
+    this.log = options.logger ?? silentLogger;
+    enableFunction(access);
+    this.structures = findStructures(access);
+    this.common = new CommonConfig(access, this.structures.common);
+    this.config = new Registers(access, this.structures.device);
+    const useVector = options.interrupts === true && access.vectorCount > 0;
+    this.interrupt = useVector ? access.enableVector(0) : undefined;
+    this.statusIntervalMs = options.statusIntervalMs ?? (useVector ? 100 : 2);
+    this.queues = this.initialize();
+    this.maxVhostQueues = this.config.read32(CONFIG_MAX_VHOST_QUEUES);
+    this.uuid = this.readUuid();
+    const window = this.structures.window ?? rfcWindow(this.maxVhostQueues, access.barSize(2));
+    this.window = access.openWindow(window.bar, window.offset, window.length);
+  }
+
+  /** Whether a frontend is connected, as far as `poll` has seen. */
+  get connected(): boolean {
+    return this.up;
+  }
+
+  /** Tells the device that the backend is up (SLAVE_UP). */
+  start(): void {
+    this.setSlaveUp();
+  }
+
+  /**
+   * Looks at the status and handles up to `limit` messages. Takes no message while there is no
+   * buffer for a reply, so a listener that sends one reply per message is never refused.
+   *
+   * A device that breaks the rules, or asks for it with NEEDS_RESET, is reset and set up again.
+   * @returns how much was done: 0 when idle
+   * @throws VvuError of scope `setup` when that fails, or whatever the access object throws when
+   * the device is gone
+   */
+  poll(limit = 32): number {
+    try {
+      return this.checkStatus(performance.now()) + this.receive(limit);
+    } catch (error) {
+      if (!(error instanceof VvuError) || error.scope !== 'device') throw error;
+      this.recover(`${error.code}: ${error.message}`);
+      return 1;
+    }
+  }
+
+  /** Makes the next `poll` read the status registers; to be called when `interrupt` fired. */
+  expectChange(): void {
+    this.statusDue = 0;
+  }
+
+  /**
+   * Sends a message (a reply, or a request of the backend) to the frontend.
+   * @returns false when the device holds all buffers: try again after a `poll`
+   */
+  reply(message: Uint8Array): boolean {
+    if (!this.up || this.queues === undefined) return true;
+    return this.queues.txq.send(message);
+  }
+
+  /** The call eventfd of vring `index`. */
+  doorbell(index: number): Doorbell {
+    const structure = this.structures.doorbells ?? rfcDoorbells(this.maxVhostQueues);
+    return createDoorbell(this.access, structure, index);
+  }
+
+  /** The log eventfd. */
+  logDoorbell(): Doorbell {
+    return this.doorbell(this.maxVhostQueues);
+  }
+
+  /**
+   * The interrupt that the frontend's kicks of a vring fire (vector 1 + index), or undefined where
+   * the vring has to be polled.
+   */
+  kick(vring: number): InterruptHandle | undefined {
+    const { notification } = this.structures;
+    const vector = 1 + vring;
+    if (notification === undefined || vector >= this.access.vectorCount) return undefined;
+    const handle = this.access.enableVector(vector);
+    return assignKickVector(this.access, notification, vring, vector) ? handle : undefined;
+  }
+
+  /** Ends the connection with the frontend: the backend goes down and comes up again. */
+  dropFrontend(reason: string): void {
+    if (this.queues === undefined) return;
+    this.config.write32(CONFIG_STATUS, 0);
+    this.setDown(reason);
+    this.queues.rxq.discard();
+    this.setSlaveUp();
+  }
+
+  /** Takes the backend down and resets the device; the frontend is disconnected. */
+  close(): void {
+    const queues = this.queues;
+    if (queues === undefined) return;
+    this.queues = undefined;
+    this.setDown('driver closed');
+    resetDevice(this.common);
+    queues.rxq.free();
+    queues.txq.free();
+  }
+
+  private initialize(): RunningQueues {
+    const vector = this.interrupt === undefined ? undefined : 0;
+    let queues;
+    try {
+      queues = initializeDevice(this.access, this.structures, this.common, vector);
+    } catch (error) {
+      // §3.1.1: a driver that gives up says so.
+      this.common.addStatus(VIRTIO_CONFIG_S_FAILED);
+      throw error;
+    }
+    if (vector === undefined) queues.rxq.disableInterrupts();
+    else queues.rxq.enableInterrupts();
+    return queues;
+  }
+
+  /** Read under config_generation, because it takes more than one access (§4.1.4.3.1). */
+  private readUuid(): Buffer {
+    const uuid = Buffer.alloc(16);
+    if (this.structures.device.length < CONFIG_BYTES) return uuid;
+    for (let attempt = 0; attempt < 10; attempt++) {
+      const generation = this.common.read8(COMMON_CONFIG_GENERATION);
+      for (let i = 0; i < 16; i += 4) {
+        uuid.writeUInt32LE(this.config.read32(CONFIG_UUID + i), i);
+      }
+      if (this.common.read8(COMMON_CONFIG_GENERATION) === generation) break;
+    }
+    return uuid;
+  }
+
+  private setSlaveUp(): void {
+    this.config.write32(CONFIG_STATUS, SLAVE_UP);
+    this.statusDue = 0;
+  }
+
+  private setDown(reason: string): void {
+    if (!this.up) return;
+    this.up = false;
+    this.log.info({ reason }, 'frontend left');
+    this.emit('disconnected', reason);
+  }
+
+  private checkStatus(now: number): number {
+    if (now < this.statusDue) return 0;
+    this.statusDue = now + this.statusIntervalMs;
+    if ((this.common.status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0) {
+      throw new VvuError('NEEDS_RESET', 'device', 'the device asks for a reset');
+    }
+    const status = this.config.read32(CONFIG_STATUS);
+    if ((status & SLAVE_UP) === 0) {
+      // The device cleared both bits when the frontend left. What is still in rxq is stale.
+      this.setDown('frontend disconnected');
+      this.queues?.rxq.discard();
+      this.setSlaveUp();
+      return 1;
+    }
+    if ((status & MASTER_UP) !== 0) {
+      if (this.up) return 0;
+      this.up = true;
+      this.log.info({}, 'frontend connected');
+      this.emit('connected');
+      return 1;
+    }
+    this.setDown('frontend disconnected');
+    return 0;
+  }
+
+  private receive(limit: number): number {
+    let done = 0;
+    while (done < limit && this.queues !== undefined && this.queues.txq.hasRoom()) {
+      const message = this.queues.rxq.take() ?? this.takeBeforeSleep(this.queues);
+      if (message === undefined) break;
+      done++;
+      // The message may have overtaken the status change that it belongs to. An empty one only
+      // says that the frontend left.
+      if (!this.up || message.length === 0) {
+        this.statusDue = 0;
+        this.checkStatus(performance.now());
+      }
+      if (this.up && message.length > 0) this.emit('message', message);
+    }
+    return done;
+  }
+
+  private takeBeforeSleep(queues: RunningQueues): Buffer | undefined {
+    if (this.interrupt === undefined || !queues.rxq.enableInterrupts()) return undefined;
+    return queues.rxq.take();
+  }
+
+  private recover(reason: string): void {
+    this.log.warn({ reason }, 'device is reset');
+    const old = this.queues;
+    this.queues = undefined;
+    this.setDown(reason);
+    resetDevice(this.common);
+    old?.rxq.free();
+    old?.txq.free();
+    this.queues = this.initialize();
+    this.setSlaveUp();
+  }
+}

@@ -1,0 +1,290 @@
+/** Reaches a device through its vfio-user socket: for tests, and to run a driver on the host. */
+import { VfioUserClient, type RegionInfo, type RegionRemapRequest } from 'vfio-ts-bindings';
+import { VvuError, errorMessage } from '../errors.js';
+import { silentLogger, type Logger } from '../log.js';
+import { NativeTransport } from '../native-transport.js';
+import { native as realNative, type Native, type NativeMemory } from '../native.js';
+import { MappedMemory } from '../virtio/mapped-memory.js';
+import { listCapabilities } from './capabilities.js';
+import { PCI_CAP_ID_MSIX, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from './constants.js';
+import { DmaPool } from './dma-pool.js';
+import type { DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
+import { RegionAreas } from './region-areas.js';
+import { WindowMemory } from './window-memory.js';
+
+/** VFIO's numbers for a PCI device (linux/vfio.h). */
+const VFIO_PCI_NUM_BARS = 6;
+const VFIO_PCI_CONFIG_REGION_INDEX = 7;
+const VFIO_PCI_MSIX_IRQ_INDEX = 2;
+const VFIO_REGION_INFO_FLAG_WRITE = 1 << 1;
+const VFIO_REGION_INFO_FLAG_MMAP = 1 << 2;
+
+/** IOVA of the pool: anything but 0 would do, and 1 MiB is easy to recognise in a log. */
+const POOL_IOVA = 0x10_0000;
+const DEFAULT_POOL_BYTES = 2 * 1024 * 1024;
+
+export interface VfioUserAccessOptions {
+  readonly native?: Native;
+  readonly logger?: Logger;
+  /** Memory for the driver's own queues, in bytes, whole pages. Default 2 MiB. */
+  readonly dmaBytes?: number;
+  /** Longest wait for one register access in milliseconds. Default 5,000. */
+  readonly requestTimeoutMs?: number;
+  /** The device is gone; every further access throws. */
+  readonly onClosed?: (reason: string, detail: string) => void;
+}
+
+interface Bar {
+  readonly size: number;
+  readonly areas: RegionAreas;
+}
+
+interface Pool {
+  readonly native: NativeMemory;
+  readonly allocator: DmaPool;
+}
+
+export class VfioUserPciAccess implements PciAccess {
+  private readonly native: Native;
+  private readonly log: Logger;
+  private readonly client: VfioUserClient;
+  private readonly bars: Bar[] = [];
+  private readonly vectors = new Map<number, number>();
+  /** eventfds of doorbells by `bar:offset`, owned here. */
+  private readonly ioEventFds = new Map<number, Map<number, number>>();
+  private vectorTotal = 0;
+  private transferSize = 4096;
+  private pool: Pool | undefined;
+  private msixControl: number | undefined;
+  private closed = false;
+
+  private constructor(path: string, options: VfioUserAccessOptions) {
+    this.native = options.native ?? realNative;
+    this.log = options.logger ?? silentLogger;
+    const transport = new NativeTransport(this.native, this.native.connect(path));
+    this.client = new VfioUserClient(transport, {
+      requestTimeoutMs: options.requestTimeoutMs ?? 5000,
+      regionRemap: (request) => this.remap(request),
+      onClosed: (reason, detail) => {
+        this.log.info({ reason, detail }, 'device connection closed');
+        if (!this.closed) options.onClosed?.(reason, detail);
+      },
+    });
+  }
+
+  /**
+   * Connects, maps the window's mappable areas and the DMA pool.
+   * @throws the connection's or the device's error; nothing stays open then
+   */
+  static async connect(
+    path: string,
+    options: VfioUserAccessOptions = {},
+  ): Promise<VfioUserPciAccess> {
+    const access = new VfioUserPciAccess(path, options);
+    try {
+      await access.open(options.dmaBytes ?? DEFAULT_POOL_BYTES);
+    } catch (error) {
+      access.close();
+      throw error;
+    }
+    return access;
+  }
+
+  get vectorCount(): number {
+    return this.vectorTotal;
+  }
+
+  configRead(offset: number, length: number): Buffer {
+    return this.read(VFIO_PCI_CONFIG_REGION_INDEX, offset, length);
+  }
+
+  configWrite(offset: number, bytes: Uint8Array): void {
+    this.client.regionWriteSync(VFIO_PCI_CONFIG_REGION_INDEX, offset, bytes);
+  }
+
+  barRead(bar: number, offset: number, length: number): Buffer {
+    return this.read(bar, offset, length);
+  }
+
+  /** A store to a doorbell that has an ioeventfd signals it, without a message. */
+  barWrite(bar: number, offset: number, bytes: Uint8Array): void {
+    const eventfd = this.ioEventFds.get(bar)?.get(offset);
+    if (eventfd !== undefined) this.native.signalEventFd(eventfd);
+    else this.client.regionWriteSync(bar, offset, bytes);
+  }
+
+  barSize(bar: number): number {
+    return this.bars[bar]?.size ?? 0;
+  }
+
+  allocateDma(size: number): DmaBuffer {
+    if (this.pool === undefined) throw new VvuError('CLOSED', 'bug', 'the access is closed');
+    return this.pool.allocator.allocate(size);
+  }
+
+  openWindow(bar: number, offset: number, length: number): WindowAccess {
+    const found = this.bars[bar];
+    if (found === undefined || offset + length > found.size) {
+      throw new VvuError('WINDOW_RANGE', 'setup', `BAR ${bar} has no ${offset} + ${length}`);
+    }
+    const trapped = {
+      read: (at: number, count: number) => this.readLong(bar, at, count),
+      write: (at: number, bytes: Uint8Array) => this.writeLong(bar, at, bytes),
+    };
+    return new WindowMemory(found.areas, trapped, offset, length, () => this.native.fence());
+  }
+
+  enableVector(vector: number): InterruptHandle {
+    if (!(vector >= 0 && vector < this.vectorTotal)) {
+      throw new VvuError('NO_VECTOR', 'bug', `MSI-X vector ${vector} of ${this.vectorTotal}`);
+    }
+    let eventfd = this.vectors.get(vector);
+    if (eventfd === undefined) {
+      if (this.vectors.size === 0) this.setMsixEnable(true);
+      eventfd = this.native.createEventFd();
+      this.vectors.set(vector, eventfd);
+      // Not awaited: the device handles commands in order, so every later access comes after it.
+      this.inOrder(
+        'SET_IRQS',
+        this.client.setIrqEventFds(VFIO_PCI_MSIX_IRQ_INDEX, vector, [eventfd]),
+      );
+    }
+    return { eventfd };
+  }
+
+  disableVectors(): void {
+    if (this.vectors.size === 0) return;
+    this.inOrder('SET_IRQS', this.client.disableIrqs(VFIO_PCI_MSIX_IRQ_INDEX));
+    this.setMsixEnable(false);
+    this.closeVectors();
+  }
+
+  reset(): void {
+    this.inOrder('DEVICE_RESET', this.client.reset());
+  }
+
+  /** Leaves the device, which the server then resets or keeps as it likes. Idempotent. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.client.close();
+    this.closeVectors();
+    for (const fds of this.ioEventFds.values()) {
+      for (const fd of fds.values()) this.native.closeFd(fd);
+    }
+    this.ioEventFds.clear();
+    for (const { areas } of this.bars) areas.clear();
+    this.pool?.native.release();
+    this.pool = undefined;
+  }
+
+  private async open(poolBytes: number): Promise<void> {
+    const features = await this.client.connect();
+    this.transferSize = features.maxDataXferSize;
+    for (let index = 0; index < VFIO_PCI_NUM_BARS; index++) {
+      this.bars.push(this.mapBar(await this.client.regionInfo(index)));
+    }
+    this.vectorTotal = (await this.client.irqInfo(VFIO_PCI_MSIX_IRQ_INDEX)).count;
+    await this.createPool(poolBytes);
+    this.msixControl = listCapabilities(this).find(({ id }) => id === PCI_CAP_ID_MSIX)?.at;
+  }
+
+  private mapBar(info: RegionInfo): Bar {
+    const { size, offset, flags, fd } = info;
+    const areas = new RegionAreas(this.native, size);
+    if (fd === undefined) return { size, areas };
+    try {
+      if ((flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0) {
+        const mappable = info.areas ?? [{ offset: 0, size }];
+        const writable = (flags & VFIO_REGION_INFO_FLAG_WRITE) !== 0;
+        areas.apply(
+          mappable.map((area) => ({
+            kind: 'map',
+            offset: area.offset,
+            length: area.size,
+            fd,
+            fileOffset: offset + area.offset,
+            readable: true,
+            writable,
+          })),
+        );
+      }
+    } finally {
+      this.native.closeFd(fd);
+    }
+    return { size, areas };
+  }
+
+  private async createPool(bytes: number): Promise<void> {
+    const fd = this.native.createMemfd('vvu-driver', bytes);
+    try {
+      const memory = this.native.map(fd, { offset: 0, length: bytes, writable: true });
+      const mapped = new MappedMemory(this.native);
+      mapped.insert(POOL_IOVA, bytes, { memory, offset: 0, readable: true, writable: true });
+      this.pool = { native: memory, allocator: new DmaPool(mapped, POOL_IOVA, bytes) };
+      await this.client.dmaMap({
+        address: POOL_IOVA,
+        size: bytes,
+        fd,
+        fileOffset: 0,
+        readable: true,
+        writable: true,
+      });
+    } finally {
+      this.native.closeFd(fd);
+    }
+  }
+
+  private remap(request: RegionRemapRequest): void {
+    const bar = this.bars[request.region];
+    if (bar === undefined) {
+      throw new VvuError('REMAP_REGION', 'request', `remap of region ${request.region}`);
+    }
+    bar.areas.apply(request.ops);
+    this.log.debug({ region: request.region, mapped: bar.areas.count }, 'window remapped');
+  }
+
+  private setMsixEnable(enabled: boolean): void {
+    if (this.msixControl === undefined) return;
+    const at = this.msixControl + PCI_MSIX_FLAGS;
+    const flags = this.configRead(at, 2);
+    const value = flags.readUInt16LE();
+    flags.writeUInt16LE(enabled ? value | PCI_MSIX_FLAGS_ENABLE : value & ~PCI_MSIX_FLAGS_ENABLE);
+    this.configWrite(at, flags);
+  }
+
+  private closeVectors(): void {
+    for (const fd of this.vectors.values()) this.native.closeFd(fd);
+    this.vectors.clear();
+  }
+
+  private inOrder(what: string, done: Promise<unknown>): void {
+    done.catch((error: unknown) => {
+      if (!this.closed) this.log.warn({ what, error: errorMessage(error) }, 'request refused');
+    });
+  }
+
+  private read(region: number, offset: number, length: number): Buffer {
+    const bytes = this.client.regionReadSync(region, offset, length);
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  private readLong(region: number, offset: number, length: number): Uint8Array {
+    if (length <= this.transferSize) return this.read(region, offset, length);
+    const bytes = Buffer.allocUnsafe(length);
+    for (let done = 0; done < length;) {
+      const count = Math.min(this.transferSize, length - done);
+      bytes.set(this.read(region, offset + done, count), done);
+      done += count;
+    }
+    return bytes;
+  }
+
+  private writeLong(region: number, offset: number, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;) {
+      const part = bytes.subarray(done, done + this.transferSize);
+      this.client.regionWriteSync(region, offset + done, part);
+      done += part.length;
+    }
+  }
+}

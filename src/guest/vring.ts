@@ -1,0 +1,126 @@
+/** One vring of a vhost-user backend: what the frontend said of it, and the running queue. */
+import { VvuError } from '../errors.js';
+import type { VringAddress } from '../vhost-user/index.js';
+import type { GuestMemory } from '../virtio/ports.js';
+import {
+  INDEX_OFFSET,
+  descriptorAreaBytes,
+  deviceAreaBytes,
+  driverAreaBytes,
+} from '../virtio/ring-constants.js';
+import { SplitQueue } from '../virtio/split-queue.js';
+import type { FrontendMemory } from './frontend-memory.js';
+import type { Doorbell } from './notifications.js';
+
+/** A started ring, as a device model sees it. Valid until the model's `queueStopped` returns. */
+export interface BackendQueue {
+  readonly index: number;
+  readonly ring: SplitQueue;
+  readonly memory: GuestMemory;
+  /**
+   * Disabled rings have no effects: a net device supplies no packets and discards those it gets
+   * ("Ring states" of the vhost-user specification).
+   */
+  readonly enabled: boolean;
+  /** Publishes what was pushed, and signals the frontend if it wants to know. */
+  flush(): void;
+  /** The ring is unusable (the frontend broke it): it is not served again until it is restarted. */
+  fail(error: unknown): void;
+  readonly failed: boolean;
+}
+
+/** State between SET_VRING_* messages. A ring runs once it has a size, addresses and a kick. */
+export class Vring {
+  size = 0;
+  base = 0;
+  addresses: VringAddress | undefined;
+  /** SET_VRING_KICK came: with an eventfd, or with the request to poll. */
+  kick = false;
+  /** SET_VRING_CALL gave an eventfd, which the doorbell signals. */
+  call = false;
+  enabled = false;
+  running: RunningQueue | undefined;
+
+  constructor(readonly index: number) {}
+
+  get ready(): boolean {
+    return this.size > 0 && this.addresses !== undefined && this.kick;
+  }
+
+  /** Back to the state of a new connection. The ring must be stopped. */
+  reset(): void {
+    this.size = 0;
+    this.base = 0;
+    this.addresses = undefined;
+    this.kick = false;
+    this.call = false;
+    this.enabled = false;
+  }
+
+  /**
+   * Starts the ring where the frontend says; a ring whose used index differs lost its backend
+   * before, and goes on from there: its buffers are used in order, so all before were done.
+   * @throws VvuError of scope `request` or `device`
+   */
+  start(
+    memory: FrontendMemory,
+    features: bigint,
+    doorbell: Doorbell,
+    onFailure: (error: unknown) => void,
+  ): RunningQueue {
+    const config = this.locate(memory);
+    const used = memory.loadU16(config.deviceArea + INDEX_OFFSET);
+    const ring = new SplitQueue(memory, config, features, { available: used, used });
+    this.running = new RunningQueue(this, ring, memory, doorbell, onFailure);
+    return this.running;
+  }
+
+  /** Where the ring lies in guest addresses; throws when the table does not hold it. */
+  locate(memory: FrontendMemory): {
+    index: number;
+    size: number;
+    descriptorArea: number;
+    driverArea: number;
+    deviceArea: number;
+  } {
+    const { addresses, index, size } = this;
+    if (addresses === undefined) throw new VvuError('RING_ADDRESS', 'request', 'no addresses');
+    return {
+      index,
+      size,
+      descriptorArea: memory.translateUser(addresses.descriptor, descriptorAreaBytes(size)),
+      driverArea: memory.translateUser(addresses.available, driverAreaBytes(size)),
+      deviceArea: memory.translateUser(addresses.used, deviceAreaBytes(size)),
+    };
+  }
+}
+
+export class RunningQueue implements BackendQueue {
+  failed = false;
+
+  constructor(
+    private readonly vring: Vring,
+    readonly ring: SplitQueue,
+    readonly memory: GuestMemory,
+    private readonly doorbell: Doorbell,
+    private readonly onFailure: (error: unknown) => void,
+  ) {}
+
+  get index(): number {
+    return this.vring.index;
+  }
+
+  get enabled(): boolean {
+    return this.vring.enabled;
+  }
+
+  flush(): void {
+    if (this.ring.flush() && this.vring.call) this.doorbell.ring();
+  }
+
+  fail(error: unknown): void {
+    if (this.failed) return;
+    this.failed = true;
+    this.onFailure(error);
+  }
+}

@@ -1,0 +1,85 @@
+import type { VhostUserDevice } from '../device/device.js';
+import { DoorbellRegisters } from '../device/doorbells.js';
+import type { Logger } from '../log.js';
+import type { FunctionInterrupts, PciFunction } from '../pci/index.js';
+import { composeVirtioPciFunction } from '../pci/index.js';
+import {
+  PCI_VENDOR_ID_REDHAT_QUMRANET,
+  VIRTIO_PCI_CAP_DOORBELL_CFG,
+  VIRTIO_PCI_CAP_NOTIFICATION_CFG,
+  VIRTIO_PCI_CAP_SHARED_MEMORY_CFG,
+  VIRTIO_PCI_MODERN_DEVICE_ID_BASE,
+} from '../virtio/constants.js';
+import type { GuestMemory, RegisterBlock } from '../virtio/ports.js';
+import type { LayoutPlan } from './layout.js';
+
+export interface PciId {
+  readonly vendor: number;
+  readonly device: number;
+}
+
+/** The RFC's id: modern virtio device 24. */
+export const DEFAULT_PCI_ID: PciId = {
+  vendor: PCI_VENDOR_ID_REDHAT_QUMRANET,
+  device: VIRTIO_PCI_MODERN_DEVICE_ID_BASE + 24,
+};
+
+export interface FunctionSetup {
+  readonly device: VhostUserDevice;
+  readonly plan: LayoutPlan;
+  readonly memory: GuestMemory;
+  readonly interrupts: FunctionInterrupts;
+  /** The window for accesses that arrive one by one. */
+  readonly window: RegisterBlock;
+  readonly id: PciId;
+  readonly logger: Logger;
+}
+
+/** Dresses the device in a PCI function whose registers lie where the plan says. */
+export function createFunction(setup: FunctionSetup): PciFunction {
+  const { device, plan, memory, interrupts, window, id, logger } = setup;
+  const { doorbells, notifications } = plan;
+  const doorbellBlock = new DoorbellRegisters(
+    device.frontend.doorbells,
+    doorbells.count,
+    doorbells.stride,
+  );
+  const notificationBlock = device.frontend.notificationRegisters;
+  const { function: pci } = composeVirtioPciFunction({
+    device,
+    memory,
+    interrupts,
+    ids: { vendorId: id.vendor, deviceId: id.device },
+    bars: plan.bars,
+    structures: {
+      common: plan.common,
+      notify: plan.notify,
+      isr: plan.isr,
+      device: plan.deviceConfig,
+    },
+    msix: { table: plan.msixTable, pba: plan.msixPba },
+    blocks: [
+      { ...doorbells, block: doorbellBlock },
+      { ...notifications, block: notificationBlock },
+      { ...plan.window, block: window },
+    ],
+    capabilities: [
+      {
+        ...capability(VIRTIO_PCI_CAP_DOORBELL_CFG, doorbells, doorbellBlock),
+        multiplier: doorbells.stride,
+      },
+      capability(VIRTIO_PCI_CAP_NOTIFICATION_CFG, notifications, notificationBlock),
+      capability(VIRTIO_PCI_CAP_SHARED_MEMORY_CFG, plan.window, window),
+    ],
+    logger,
+  });
+  return pci;
+}
+
+function capability(
+  cfgType: number,
+  at: { readonly bar: number; readonly offset: number },
+  block: RegisterBlock,
+) {
+  return { cfgType, bar: at.bar, offset: at.offset, length: block.size };
+}

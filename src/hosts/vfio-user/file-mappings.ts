@@ -1,0 +1,76 @@
+import type { Native, NativeMemory } from '../../native.js';
+
+/** One mapping of a file, shared by everything that refers to the file. */
+export interface FileMapping {
+  readonly memory: NativeMemory;
+  /** Takes one reference back; the last one unmaps. */
+  release(): void;
+}
+
+interface Shared {
+  readonly memory: NativeMemory;
+  references: number;
+}
+
+/**
+ * One mapping per file. Behind a vIOMMU a client sends thousands of small maps of its RAM, each with
+ * an fd of its own for the same file.
+ */
+export class FileMappings {
+  readonly #shared = new Map<string, Shared>();
+
+  constructor(
+    private readonly native: Pick<Native, 'fdInfo' | 'map'>,
+    private readonly onPoisoned: () => void,
+  ) {}
+
+  /** Number of files that are mapped. */
+  get count(): number {
+    return this.#shared.size;
+  }
+
+  /**
+   * The mapping that covers bytes [0, end) of the file. The fd stays the caller's.
+   * @throws Error with a code where the fd cannot be mapped or the file ends before `end`
+   */
+  acquire(fd: number, end: number, writable: boolean): FileMapping {
+    const info = this.native.fdInfo(fd);
+    if (info.kind !== 'file') throw coded('BAD_FD_TYPE', `fd is a ${info.kind}, not a file`);
+    if (writable && !info.writable) throw coded('EACCES', 'fd is read-only');
+    if (end > info.size) throw coded('ENXIO', `file of ${info.size} bytes ends before ${end}`);
+    const key = `${info.dev}:${info.ino}:${writable}`;
+    const found = this.#shared.get(key);
+    if (found && found.memory.size >= end && !found.memory.poisoned) {
+      return this.#reference(key, found);
+    }
+    // The file has grown since it was mapped: whoever holds the smaller mapping keeps it.
+    const memory = this.native.map(fd, {
+      offset: 0,
+      length: info.size,
+      writable,
+      onPoisoned: this.onPoisoned,
+    });
+    const shared: Shared = { memory, references: 0 };
+    this.#shared.set(key, shared);
+    return this.#reference(key, shared);
+  }
+
+  #reference(key: string, shared: Shared): FileMapping {
+    shared.references++;
+    let held = true;
+    return {
+      memory: shared.memory,
+      release: () => {
+        if (!held) return;
+        held = false;
+        if (--shared.references > 0) return;
+        if (this.#shared.get(key) === shared) this.#shared.delete(key);
+        shared.memory.release();
+      },
+    };
+  }
+}
+
+function coded(code: string, message: string): Error {
+  return Object.assign(new Error(message), { code });
+}

@@ -1,0 +1,5 @@
+/** virtio-vhost-user devices in a process of their own, attached by vfio-user clients. */
+export { VfioUserDeviceHost, createVfioUserDevice } from './host.js';
+export type { VfioUserDeviceOptions, WindowOptions } from './options.js';
+export { LAYOUTS } from '../layout.js';
+export type { Layout } from '../layout.js';

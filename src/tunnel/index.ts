@@ -1,0 +1,13 @@
+/** The tunnel between one frontend connection and a device's rxq and txq. */
+export { SocketEndpoint, type EndpointOptions } from './endpoint.js';
+export { systemClock, type EndpointClock } from './endpoint-clock.js';
+export { ALLOWED_PROTOCOL_FEATURES, MASKED_FEATURES } from './negotiation.js';
+export type {
+  DoorbellKind,
+  FrontendEndpoint,
+  FrontendRegion,
+  ShownRegion,
+  TunnelBackend,
+  TunnelSession,
+} from './ports.js';
+export { FrontendSession, type SessionOptions, type SessionSocket } from './session.js';

@@ -1,0 +1,129 @@
+import { VvuError } from '../errors.js';
+import {
+  featureBit,
+  featureBits,
+  hex,
+  VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_CROSS_ENDIAN,
+  VHOST_USER_PROTOCOL_F_CRYPTO_SESSION,
+  VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_NET_MTU,
+  VHOST_USER_PROTOCOL_F_RARP,
+  VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_STATUS,
+  VIRTIO_F_IOMMU_PLATFORM,
+  type ByteOrder,
+  type MessageDescriptor,
+} from '../vhost-user/index.js';
+
+/**
+ * Protocol features that a frontend may see when the guest's backend offers them. Every other bit
+ * is taken out of the reply: it needs an fd from the guest or a channel that is not tunnelled, or
+ * nobody has looked at it yet.
+ */
+export const ALLOWED_PROTOCOL_FEATURES = featureBits(
+  VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_RARP,
+  VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_NET_MTU,
+  VHOST_USER_PROTOCOL_F_CROSS_ENDIAN,
+  VHOST_USER_PROTOCOL_F_CRYPTO_SESSION,
+  VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_STATUS,
+);
+
+/**
+ * Virtio features that the tunnel cannot carry: IOTLB misses travel on the back-end channel, whose
+ * feature is masked, and QEMU refuses to start with one and without the other.
+ */
+export const MASKED_FEATURES = featureBits(VIRTIO_F_IOMMU_PLATFORM);
+
+function refused(code: string, message: string): VvuError {
+  return new VvuError(code, 'request', message);
+}
+
+function lists(mask: bigint | undefined, bit: number): boolean {
+  return mask !== undefined && (mask & featureBit(bit)) !== 0n;
+}
+
+/** What was offered to the frontend of one connection, and what it accepted. */
+export class Negotiation {
+  readonly #protocolMask: bigint;
+  #offered: bigint | undefined;
+  #accepted: bigint | undefined;
+  #offeredProtocol: bigint | undefined;
+  #acceptedProtocol: bigint | undefined;
+
+  constructor(order: ByteOrder) {
+    // A crypto session's structure is QEMU's own, so nobody can swap it for a little-endian guest.
+    const unswappable = order === 'BE' ? featureBit(VHOST_USER_PROTOCOL_F_CRYPTO_SESSION) : 0n;
+    this.#protocolMask = ALLOWED_PROTOCOL_FEATURES & ~unswappable;
+  }
+
+  /** Whether need_reply asks for an acknowledgement. */
+  get replyAck(): boolean {
+    return lists(this.#acceptedProtocol, VHOST_USER_PROTOCOL_F_REPLY_ACK);
+  }
+
+  /** Whether SET_FEATURES accepted a feature bit. */
+  accepted(bit: number): boolean {
+    return lists(this.#accepted, bit);
+  }
+
+  /** The guest's GET_FEATURES reply, as the frontend may see it. */
+  offerFeatures(value: bigint): bigint {
+    return (this.#offered = value & ~MASKED_FEATURES);
+  }
+
+  /** The guest's GET_PROTOCOL_FEATURES reply, as the frontend may see it. */
+  offerProtocolFeatures(value: bigint): bigint {
+    return (this.#offeredProtocol = value & this.#protocolMask);
+  }
+
+  /** @throws VvuError of scope `request` for a bit that was not offered on this connection */
+  acceptFeatures(value: bigint): void {
+    const excess = value & ~(this.#offered ?? 0n);
+    if (excess !== 0n) {
+      throw refused('FEATURES_NOT_OFFERED', `features ${hex(excess)} were not offered`);
+    }
+    this.#accepted = value;
+  }
+
+  /** @throws VvuError of scope `request` for a bit that was not offered on this connection */
+  acceptProtocolFeatures(value: bigint): void {
+    const excess = value & ~(this.#offeredProtocol ?? 0n);
+    if (excess !== 0n) {
+      throw refused('FEATURES_NOT_OFFERED', `protocol features ${hex(excess)} were not offered`);
+    }
+    this.#acceptedProtocol = value;
+  }
+
+  /**
+   * Whether the message may be sent as negotiation stands. Until SET_PROTOCOL_FEATURES what was
+   * offered counts, because GET_QUEUE_NUM and others are legal from then on.
+   *
+   * A connection on which GET_FEATURES was not asked yet is not held to `offered`: DPDK's
+   * virtio-user stops its rings with SET_VRING_ENABLE first when it reconnects.
+   * @throws VvuError `NOT_NEGOTIATED` of scope `request`
+   */
+  check(descriptor: MessageDescriptor): void {
+    const { protocolFeature, offered, accepted } = descriptor.needs;
+    const effective = this.#acceptedProtocol ?? this.#offeredProtocol;
+    if (protocolFeature !== undefined && !lists(effective, protocolFeature)) {
+      throw refused(
+        'NOT_NEGOTIATED',
+        `${descriptor.name} needs protocol feature ${protocolFeature}`,
+      );
+    }
+    if (offered !== undefined && this.#offered !== undefined && !lists(this.#offered, offered)) {
+      throw refused('NOT_NEGOTIATED', `${descriptor.name} needs feature ${offered}`);
+    }
+    if (accepted !== undefined && !lists(this.#accepted, accepted)) {
+      throw refused('NOT_NEGOTIATED', `${descriptor.name} needs feature ${accepted}`);
+    }
+  }
+}

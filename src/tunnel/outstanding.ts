@@ -1,0 +1,59 @@
+import type { MessageDescriptor } from '../vhost-user/index.js';
+
+/** A reply that the guest owes. */
+export interface ExpectedReply {
+  readonly descriptor: MessageDescriptor;
+  /** True for the message's own reply, false for an acknowledgement (u64). */
+  readonly own: boolean;
+}
+
+type Entry = { readonly expected: ExpectedReply } | { readonly answer: Buffer };
+
+/**
+ * Replies that the frontend waits for, oldest first. Vhost-user replies come in the order of their
+ * requests, so an answer of the tunnel itself (a refusal) waits here behind the guest's.
+ */
+export class OutstandingReplies {
+  #queue: Entry[] = [];
+
+  constructor(private readonly limit: number) {}
+
+  /** No further request may be taken until a reply has come. */
+  get full(): boolean {
+    return this.#queue.length >= this.limit;
+  }
+
+  /** The reply that has to come next, if the guest owes one. */
+  get next(): ExpectedReply | undefined {
+    const head = this.#queue[0];
+    return head !== undefined && 'expected' in head ? head.expected : undefined;
+  }
+
+  expect(expected: ExpectedReply): void {
+    this.#queue.push({ expected });
+  }
+
+  /** An answer that is there already; {@link takeReady} gives it out in its turn. */
+  answer(answer: Buffer): void {
+    this.#queue.push({ answer });
+  }
+
+  /** The reply named by {@link next} has come. */
+  settle(): void {
+    this.#queue.shift();
+  }
+
+  /** The answers whose turn it is. */
+  takeReady(): Buffer[] {
+    const ready: Buffer[] = [];
+    for (let head = this.#queue[0]; head && 'answer' in head; head = this.#queue[0]) {
+      ready.push(head.answer);
+      this.#queue.shift();
+    }
+    return ready;
+  }
+
+  clear(): void {
+    this.#queue = [];
+  }
+}

@@ -1,0 +1,113 @@
+import { VvuError } from '../errors.js';
+import {
+  encodeFrame,
+  frontendMessage,
+  u64,
+  type ByteOrder,
+  type Frame,
+  type FrontendRequest,
+} from '../vhost-user/index.js';
+import type { FrontendMemory, MemoryRequest } from './frontend-memory.js';
+import type { Negotiation } from './negotiation.js';
+import type { OutstandingReplies } from './outstanding.js';
+import type { TunnelBackend } from './ports.js';
+import type { ReceivedFds } from './received-fds.js';
+import { hasOwnReply, type CheckedRequest, type RequestPolicy } from './request-policy.js';
+
+export interface RequestHandlerOptions {
+  /** Byte order on the frontend's socket. */
+  readonly order: ByteOrder;
+  readonly backend: TunnelBackend;
+  readonly negotiation: Negotiation;
+  readonly memory: FrontendMemory;
+  readonly policy: RequestPolicy;
+  readonly outstanding: OutstandingReplies;
+}
+
+/** The acknowledgement of a refused request: REPLY_ACK's "non-zero on failure". */
+const FAILURE = 1n;
+
+/** Frontend requests on their way to the guest: checked, carried out, made little-endian. */
+export class RequestHandler {
+  constructor(private readonly options: RequestHandlerOptions) {}
+
+  /**
+   * Does the host's part of a request.
+   * @param fds those of the message; what is left in it is for the caller to close
+   * @returns the message for the guest, later when its window must change first
+   * @throws VvuError of scope `request` (see {@link refusal}) or `peer`
+   */
+  handle(frame: Frame, fds: ReceivedFds): Buffer | Promise<Buffer> {
+    if (frame.reply) {
+      throw new VvuError('UNEXPECTED_REPLY', 'peer', 'a frontend sent a reply');
+    }
+    const checked = this.options.policy.check(frame, fds.count);
+    const { descriptor, request } = checked;
+    switch (descriptor.action) {
+      case 'pass':
+      case 'features':
+      case 'protocol-features':
+      case 'cap':
+        break;
+      case 'memory':
+        return this.options.memory
+          .apply(request as MemoryRequest, fds)
+          .then((shown) => this.#forGuest(frame, checked, shown, fds.count));
+      case 'kick':
+      case 'call':
+      case 'err':
+      case 'log-fd':
+        this.#bind(request, fds);
+        break;
+      default:
+        throw new VvuError('NOT_SERVED', 'request', `${descriptor.name} cannot be tunnelled`);
+    }
+    return this.#forGuest(frame, checked, request.value, fds.count);
+  }
+
+  /**
+   * The answer that tells a frontend of a refusal: only with REPLY_ACK and need_reply, and not
+   * where it waits for a reply of its own.
+   */
+  refusal(frame: Frame, fdCount: number): Buffer | undefined {
+    const { negotiation, order } = this.options;
+    const descriptor = frontendMessage(frame.request);
+    const own = descriptor !== undefined && hasOwnReply(descriptor, fdCount);
+    if (own || !frame.needReply || !negotiation.replyAck) {
+      return undefined;
+    }
+    return encodeFrame({ request: frame.request, reply: true }, u64.encode(FAILURE, order), order);
+  }
+
+  #bind(request: FrontendRequest, fds: ReceivedFds): void {
+    const { backend } = this.options;
+    const [fd] = fds.takeAll();
+    switch (request.name) {
+      case 'SET_VRING_KICK':
+        backend.bindKick(request.value.index, fd);
+        break;
+      case 'SET_VRING_CALL':
+        backend.bindDoorbell('call', request.value.index, fd);
+        break;
+      case 'SET_VRING_ERR':
+        backend.bindDoorbell('err', request.value.index, fd);
+        break;
+      default:
+        backend.bindDoorbell('log', 0, fd);
+        break;
+    }
+  }
+
+  /** The request with `value` as its payload; notes which reply must come. */
+  #forGuest(frame: Frame, { descriptor }: CheckedRequest, value: unknown, fdCount: number): Buffer {
+    const { negotiation, outstanding } = this.options;
+    const own = hasOwnReply(descriptor, fdCount);
+    // Without REPLY_ACK a need_reply means nothing, but some backends would answer it.
+    const needReply = frame.needReply && (own || negotiation.replyAck);
+    if (own || needReply) {
+      outstanding.expect({ descriptor, own });
+    }
+    const payload = descriptor.request.encode(value, 'LE');
+    return encodeFrame({ request: frame.request, needReply }, payload, 'LE');
+  }
+}

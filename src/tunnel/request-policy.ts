@@ -1,0 +1,145 @@
+import { VvuError } from '../errors.js';
+import {
+  frontendMessage,
+  hex,
+  VIRTIO_F_RING_PACKED,
+  VIRTQUEUE_MAX_SIZE,
+  type ByteOrder,
+  type Frame,
+  type FrontendRequest,
+  type MessageDescriptor,
+  type VringAddress,
+} from '../vhost-user/index.js';
+import type { FrontendMemory } from './frontend-memory.js';
+import type { Negotiation } from './negotiation.js';
+
+/** A request that has passed all checks. */
+export interface CheckedRequest {
+  readonly descriptor: MessageDescriptor;
+  readonly request: FrontendRequest;
+}
+
+function refused(code: string, message: string): VvuError {
+  return new VvuError(code, 'request', message);
+}
+
+/** Whether the request is answered by a message of its own, with or without REPLY_ACK. */
+export function hasOwnReply(descriptor: MessageDescriptor, fdCount: number): boolean {
+  return descriptor.reply === 'always' || (descriptor.reply === 'with-fd' && fdCount > 0);
+}
+
+/**
+ * Decides whether a request may reach the guest. Drivers in the wild abort() on what they dislike,
+ * so everything that can be known here is checked here.
+ */
+export class RequestPolicy {
+  constructor(
+    private readonly order: ByteOrder,
+    private readonly maxVhostQueues: number,
+    private readonly negotiation: Negotiation,
+    private readonly memory: FrontendMemory,
+  ) {}
+
+  /**
+   * Decodes and checks one request, and takes note of what it negotiates.
+   * @throws VvuError of scope `request`
+   */
+  check(frame: Frame, fdCount: number): CheckedRequest {
+    const descriptor = frontendMessage(frame.request);
+    if (descriptor === undefined) {
+      throw refused('UNKNOWN_REQUEST', `request ${frame.request} is not known`);
+    }
+    this.negotiation.check(descriptor);
+    const value = descriptor.request.decode(frame.payload, this.order);
+    // The table's types tie each name to its payload codec, which is where `value` comes from.
+    const request = { name: descriptor.name, value } as FrontendRequest;
+    this.#checkFds(descriptor, value, fdCount);
+    this.#checkVringIndex(descriptor, value);
+    this.#checkValue(request);
+    return { descriptor, request };
+  }
+
+  #checkFds(descriptor: MessageDescriptor, value: unknown, fdCount: number): void {
+    const { min, max } = descriptor.fds;
+    const exact = descriptor.fdCount?.(value);
+    if (fdCount < (exact ?? min) || fdCount > (exact ?? max)) {
+      throw refused(
+        'BAD_FDS',
+        `${descriptor.name} with ${fdCount} fds, expected ` +
+          (exact === undefined ? `${min} to ${max}` : String(exact)),
+      );
+    }
+  }
+
+  #checkVringIndex(descriptor: MessageDescriptor, value: unknown): void {
+    const index = descriptor.vring?.(value);
+    if (index !== undefined && index >= this.maxVhostQueues) {
+      throw refused(
+        'BAD_VRING',
+        `${descriptor.name} of vring ${index}, there are ${this.maxVhostQueues}`,
+      );
+    }
+  }
+
+  #checkValue(request: FrontendRequest): void {
+    switch (request.name) {
+      case 'SET_FEATURES':
+        this.negotiation.acceptFeatures(request.value);
+        break;
+      case 'SET_PROTOCOL_FEATURES':
+        this.negotiation.acceptProtocolFeatures(request.value);
+        break;
+      case 'SET_VRING_NUM':
+        this.#checkQueueSize(request.value.num);
+        break;
+      case 'SET_VRING_BASE':
+        this.#checkBase(request.value.num);
+        break;
+      case 'SET_VRING_ADDR':
+        this.#checkAddresses(request.value);
+        break;
+      default:
+        break;
+    }
+  }
+
+  /** Virtio 1.3 §2.7: a power of two; §2.8.10.1: any number for a packed ring. */
+  #checkQueueSize(num: number): void {
+    const powerOfTwo = (num & (num - 1)) === 0;
+    if (
+      num === 0 ||
+      num > VIRTQUEUE_MAX_SIZE ||
+      !(powerOfTwo || this.negotiation.accepted(VIRTIO_F_RING_PACKED))
+    ) {
+      throw refused('BAD_QUEUE_SIZE', `SET_VRING_NUM with ${num} descriptors`);
+    }
+  }
+
+  /** A split ring's index has 16 bits, "Bits 16-31: Reserved". */
+  #checkBase(num: number): void {
+    if (num > 0xffff && !this.negotiation.accepted(VIRTIO_F_RING_PACKED)) {
+      throw refused('BAD_VRING_BASE', `SET_VRING_BASE with ${hex(num)} for a split ring`);
+    }
+  }
+
+  /** The three parts start in the frontend's memory, aligned as virtio 1.3 §2.7 and §2.8 ask. */
+  #checkAddresses({ index, descriptor, used, available }: VringAddress): void {
+    if (this.memory.empty) {
+      throw refused('NO_MEMORY_TABLE', `SET_VRING_ADDR of vring ${index} before a memory table`);
+    }
+    const packed = this.negotiation.accepted(VIRTIO_F_RING_PACKED);
+    const parts: readonly [string, bigint, bigint][] = [
+      ['descriptor', descriptor, 16n],
+      ['used', used, 4n],
+      ['available', available, packed ? 4n : 2n],
+    ];
+    for (const [name, address, alignment] of parts) {
+      if (address % alignment !== 0n) {
+        throw refused('BAD_VRING_ADDRESS', `${name} address ${hex(address)} is not aligned`);
+      }
+      if (!this.memory.contains(address)) {
+        throw refused('BAD_VRING_ADDRESS', `${name} address ${hex(address)} is not in the memory`);
+      }
+    }
+  }
+}

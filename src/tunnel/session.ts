@@ -1,0 +1,337 @@
+import { errorCode, errorMessage, VvuError } from '../errors.js';
+import { silentLogger, type Logger } from '../log.js';
+import type { NativeSocket } from '../native.js';
+import {
+  decodeFrame,
+  describeFrame,
+  frontendMessage,
+  nativeOrder,
+  vhostUserFraming,
+  type ByteOrder,
+  type Frame,
+} from '../vhost-user/index.js';
+import { FrontendMemory } from './frontend-memory.js';
+import { GuestReplies } from './guest-replies.js';
+import { Negotiation } from './negotiation.js';
+import { OutstandingReplies } from './outstanding.js';
+import type { TunnelBackend, TunnelSession } from './ports.js';
+import { ReceivedFds, type FdCloser } from './received-fds.js';
+import { RequestHandler } from './request-handler.js';
+import { RequestPolicy } from './request-policy.js';
+
+/** The part of a native socket that a session uses. */
+export type SessionSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume' | 'close'>;
+
+export interface SessionOptions {
+  /** A connected socket that was not started; the session owns it. */
+  readonly socket: SessionSocket;
+  readonly backend: TunnelBackend;
+  readonly native: FdCloser;
+  readonly log?: Logger;
+  /** Byte order on the socket, the machine's by default. */
+  readonly order?: ByteOrder;
+  /** Regions that a frontend may have with CONFIGURE_MEM_SLOTS, default 64. */
+  readonly maxMemorySlots?: number;
+  /** Called once when the session is over, before the backend is told. */
+  readonly onClosed?: () => void;
+}
+
+const DEFAULT_MEMORY_SLOTS = 64;
+/** Replies that may be owed to the frontend before its socket is left unread. */
+const MAX_OUTSTANDING = 16;
+/** Messages that a socket may still deliver after `pause`, having read them before. */
+const MAX_INBOX = 16;
+
+interface Received {
+  readonly bytes: Buffer;
+  readonly fds: ReceivedFds;
+}
+
+/**
+ * One frontend connection. Requests go to the guest one by one, in order; a memory request holds
+ * up those behind it until the window shows the new table. Nothing is buffered beyond one message
+ * for rxq: whatever cannot go on leaves the frontend's socket unread.
+ *
+ * A refused request is logged. With REPLY_ACK and need_reply the frontend gets a non-zero
+ * acknowledgement, in its turn, and the guest sees nothing; otherwise nobody would know, so the
+ * connection is dropped, as it is when the request waits for a reply of its own.
+ */
+export class FrontendSession implements TunnelSession {
+  onRoom: (() => void) | undefined;
+  readonly #socket: SessionSocket;
+  readonly #backend: TunnelBackend;
+  readonly #native: FdCloser;
+  readonly #log: Logger;
+  readonly #order: ByteOrder;
+  readonly #onClosed: (() => void) | undefined;
+  readonly #outstanding = new OutstandingReplies(MAX_OUTSTANDING);
+  readonly #requests: RequestHandler;
+  readonly #replies: GuestReplies;
+  #phase: 'new' | 'open' | 'closed' = 'new';
+  #inbox: Received[] = [];
+  /** Waits for an rxq buffer. */
+  #held: Buffer | undefined;
+  /** A memory request is being carried out. */
+  #busy = false;
+  /** The socket's output is full. */
+  #full = false;
+  #paused = false;
+  #pumping = false;
+
+  constructor(options: SessionOptions) {
+    this.#socket = options.socket;
+    this.#backend = options.backend;
+    this.#native = options.native;
+    this.#log = options.log ?? silentLogger;
+    this.#order = options.order ?? nativeOrder;
+    this.#onClosed = options.onClosed;
+    const { maxVhostQueues } = options.backend;
+    const maxMemorySlots = options.maxMemorySlots ?? DEFAULT_MEMORY_SLOTS;
+    const shared = {
+      order: this.#order,
+      negotiation: new Negotiation(this.#order),
+      outstanding: this.#outstanding,
+    };
+    const memory = new FrontendMemory(options.backend, maxMemorySlots);
+    this.#requests = new RequestHandler({
+      ...shared,
+      backend: options.backend,
+      memory,
+      policy: new RequestPolicy(this.#order, maxVhostQueues, shared.negotiation, memory),
+    });
+    this.#replies = new GuestReplies({ ...shared, maxVhostQueues, maxMemorySlots, log: this.#log });
+  }
+
+  start(): void {
+    if (this.#phase !== 'new') {
+      return;
+    }
+    this.#phase = 'open';
+    this.#socket.start(vhostUserFraming, {
+      message: (bytes, fds) => {
+        this.#received(bytes, new ReceivedFds(fds, this.#native));
+      },
+      writable: () => {
+        this.#writable();
+      },
+      closed: (code, detail) => {
+        this.#finish(code, detail);
+      },
+    });
+  }
+
+  roomInRxq(): void {
+    if (this.#held === undefined || this.#phase !== 'open') {
+      return;
+    }
+    const message = this.#held;
+    this.#held = undefined;
+    this.#guarded(() => {
+      this.#toGuest(message);
+    });
+    this.#pump();
+  }
+
+  fromGuest(message: Uint8Array): boolean {
+    if (this.#phase !== 'open') {
+      this.#log.debug({}, 'message of the guest without a frontend, dropped');
+      return true;
+    }
+    const reply = this.#replies.take(message);
+    if (reply !== undefined) {
+      this.#send(reply);
+      this.#sendReady();
+      this.#pump();
+    }
+    return !this.#full;
+  }
+
+  close(reason: string): void {
+    this.#finish('CLOSED', reason);
+  }
+
+  #received(bytes: Buffer, fds: ReceivedFds): void {
+    if (this.#phase !== 'open') {
+      fds.close();
+      return;
+    }
+    this.#inbox.push({ bytes, fds });
+    if (this.#inbox.length > MAX_INBOX) {
+      this.#fail('NOT_PAUSED', 'the socket went on delivering after pause');
+      return;
+    }
+    this.#pump();
+  }
+
+  #writable(): void {
+    if (this.#phase === 'open') {
+      this.#full = false;
+      this.#pump();
+      this.onRoom?.();
+    }
+  }
+
+  get #blocked(): boolean {
+    return (
+      this.#phase !== 'open' ||
+      this.#busy ||
+      this.#full ||
+      this.#held !== undefined ||
+      this.#outstanding.full
+    );
+  }
+
+  /** Processes what has come as far as it can go, then reads on or stops reading. */
+  #pump(): void {
+    if (this.#pumping) {
+      return;
+    }
+    this.#pumping = true;
+    while (!this.#blocked) {
+      const next = this.#inbox.shift();
+      if (next === undefined) {
+        break;
+      }
+      this.#process(next);
+    }
+    this.#pumping = false;
+    const pause = this.#blocked;
+    if (this.#phase === 'open' && pause !== this.#paused) {
+      this.#paused = pause;
+      if (pause) {
+        this.#socket.pause();
+      } else {
+        this.#socket.resume();
+      }
+    }
+  }
+
+  #process({ bytes, fds }: Received): void {
+    try {
+      this.#guarded(() => {
+        const frame = decodeFrame(bytes, this.#order);
+        if (this.#log.isLevelEnabled('trace')) {
+          this.#log.trace({ message: describeFrame(frame, this.#order) }, 'from the frontend');
+        }
+        this.#handle(frame, fds);
+      });
+    } finally {
+      fds.close();
+    }
+  }
+
+  #handle(frame: Frame, fds: ReceivedFds): void {
+    this.#orRefuse(frame, fds.count, () => {
+      const message = this.#requests.handle(frame, fds);
+      if (message instanceof Promise) {
+        this.#await(frame, fds.count, message);
+      } else {
+        this.#toGuest(message);
+      }
+    });
+  }
+
+  /** Requests behind this one wait until the guest's window is ready. */
+  #await(frame: Frame, fdCount: number, pending: Promise<Buffer>): void {
+    this.#busy = true;
+    const resume = (work: () => void): void => {
+      this.#busy = false;
+      if (this.#phase === 'open') {
+        this.#guarded(() => {
+          this.#orRefuse(frame, fdCount, work);
+        });
+        this.#pump();
+      }
+    };
+    pending.then(
+      (message) => {
+        resume(() => {
+          this.#toGuest(message);
+        });
+      },
+      (error: unknown) => {
+        resume(() => {
+          throw error;
+        });
+      },
+    );
+  }
+
+  #toGuest(message: Buffer): void {
+    // The device may close this session from inside the call, and then nothing is held.
+    if (!this.#backend.toGuest(message) && this.#isOpen()) {
+      this.#held = message;
+    }
+  }
+
+  #isOpen(): boolean {
+    return this.#phase === 'open';
+  }
+
+  /** Runs `work`; an error of scope `request` becomes a refusal. */
+  #orRefuse(frame: Frame, fdCount: number, work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      if (!(error instanceof VvuError) || error.scope !== 'request') {
+        throw error;
+      }
+      this.#refuse(frame, fdCount, error);
+    }
+  }
+
+  #refuse(frame: Frame, fdCount: number, { code, message: detail }: VvuError): void {
+    const answer = this.#requests.refusal(frame, fdCount);
+    const request = frontendMessage(frame.request)?.name ?? frame.request;
+    this.#log.warn({ request, code, detail, dropped: answer === undefined }, 'request refused');
+    if (answer === undefined) {
+      this.#finish(code, detail);
+    } else {
+      this.#outstanding.answer(answer);
+      this.#sendReady();
+    }
+  }
+
+  /** Runs `work`; an error that nobody handled ends the session, never the process. */
+  #guarded(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail(errorCode(error), errorMessage(error));
+    }
+  }
+
+  #sendReady(): void {
+    for (const answer of this.#outstanding.takeReady()) {
+      this.#send(answer);
+    }
+  }
+
+  #send(message: Buffer): void {
+    if (this.#isOpen() && !this.#socket.send(message)) {
+      this.#full = true;
+    }
+  }
+
+  #fail(code: string, detail: string): void {
+    if (this.#phase !== 'closed') {
+      this.#log.warn({ code, detail }, 'frontend dropped');
+    }
+    this.#finish(code, detail);
+  }
+
+  #finish(code: string, detail: string): void {
+    if (this.#phase === 'closed') {
+      return;
+    }
+    this.#phase = 'closed';
+    this.#held = undefined;
+    this.#outstanding.clear();
+    for (const { fds } of this.#inbox.splice(0)) {
+      fds.close();
+    }
+    this.#socket.close();
+    this.#onClosed?.();
+    this.#backend.sessionClosed(this, code, detail);
+  }
+}

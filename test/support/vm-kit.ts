@@ -1,0 +1,14 @@
+import { guestImage, type GuestImage } from './guest-image.js';
+import { qemuRoot, type RootedCommand } from './qemu-root.js';
+
+/** All that starting a VM takes. */
+export interface VmKit {
+  readonly qemu: RootedCommand;
+  readonly image: GuestImage;
+}
+
+/** Downloads and builds what is not cached yet; throws `Unavailable` if the machine cannot. */
+export async function vmKit(): Promise<VmKit> {
+  const [qemu, image] = await Promise.all([qemuRoot(), guestImage()]);
+  return { qemu, image };
+}

@@ -1,0 +1,304 @@
+import test, { type ExecutionContext } from 'ava';
+import { open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { available, declareTests } from '../support/declare-tests.js';
+import { temporaryFolder } from '../support/temporary.js';
+import { vmKit } from '../support/vm-kit.js';
+import { DEVICE_ID, openDevice, readStatus, tunnelOnce, VECTORS } from './device-guest.js';
+import { DeviceProcess } from './device-process.js';
+import { GuestBuffer } from './guest-memory.js';
+import { MemoryVectors } from './guest-msix.js';
+import { RESOURCE_64BIT, RESOURCE_MEMORY, RESOURCE_PREFETCH } from './guest-pci.js';
+import type { GuestPci } from './guest-pci.js';
+import { DRIVER_OK, VIRTIO_F_VERSION_1, type GuestVirtio } from './guest-virtio.js';
+import { capabilities, CAPABILITY_PCIE, msix } from './pci-config.js';
+import { pattern } from './pattern.js';
+import { bytes, vfioUserArguments } from './qemu-arguments.js';
+import { Vm } from './qemu.js';
+
+// An unpatched QEMU's guest looks at the device that `vvu device` serves, in both layouts: first
+// without an IOMMU, then, in a second VM on the same process, through VFIO behind a vIOMMU.
+
+const { value: kit, reason } = await available(vmKit);
+const vmTest = declareTests(reason);
+
+const folder = await temporaryFolder('device-test', '/dev/shm');
+test.after.always(() => folder.remove());
+
+const WINDOW_SIZE = bytes('16M');
+const QUEUES = 256;
+const UUID = '6a1b2c3d-0011-2233-4455-66778899aabb';
+const CAP_PCI_CFG = 5;
+const CAP_DOORBELL = 6;
+const CAP_NOTIFICATION = 7;
+const CAP_SHARED_MEMORY = 8;
+
+type Layout = 'split' | 'rfc';
+
+/** Where each layout puts things; what the rest may be is up to the device. */
+const LAYOUTS = {
+  split: { doorbells: { bar: 2, offset: 0 }, window: { bar: 4, offset: 0 } },
+  // The 2018 driver hard-codes these: doorbells of 2 bytes each, one per queue and the log's.
+  rfc: { doorbells: { bar: 2, offset: 0 }, window: { bar: 2, offset: 4096 } },
+} as const;
+
+async function checkIdentity(t: ExecutionContext, pci: GuestPci): Promise<void> {
+  const description = await pci.describe();
+  t.is(description.id, DEVICE_ID);
+  t.is(description.driver, '-');
+  const config = await pci.config();
+  t.is(config.length, 4096, 'a PCI Express function has 4096 bytes of configuration space');
+  const express = capabilities(config).find(({ id }) => id === CAPABILITY_PCIE);
+  t.truthy(express, 'PCI Express capability');
+  const FLR = 1 << 28;
+  t.not(config.readUInt32LE(express!.offset + 4) & FLR, 0, 'function level reset');
+  t.true(msix(config).vectors >= VECTORS);
+  // Reads of each width, at each alignment, agree with the whole.
+  for (const width of [1, 2, 4] as const) {
+    for (let offset = 0; offset < 64; offset += width) {
+      t.is(await pci.configRead(offset, width), config.readUIntLE(offset, width));
+    }
+  }
+}
+
+async function checkBars(t: ExecutionContext, pci: GuestPci, layout: Layout): Promise<void> {
+  const resources = await pci.resources();
+  const windowBar = LAYOUTS[layout].window.bar;
+  for (const { bar, start, size, flags } of resources) {
+    t.not(flags & RESOURCE_MEMORY, 0, `BAR ${bar} is memory`);
+    t.true(start !== 0n, `BAR ${bar} has an address`);
+    t.is(size & (size - 1n), 0n, `BAR ${bar} has a power of two as its size`);
+    t.is(start % size, 0n, `BAR ${bar} is aligned to its size`);
+    if (bar !== windowBar) continue;
+    t.not(flags & RESOURCE_64BIT, 0);
+    t.not(flags & RESOURCE_PREFETCH, 0);
+    t.true(size >= BigInt(WINDOW_SIZE));
+    // The first touch of a large BAR is costly in a guest: no more than was asked for.
+    t.true(size <= BigInt(2 * WINDOW_SIZE));
+  }
+}
+
+async function checkStructures(
+  t: ExecutionContext,
+  device: GuestVirtio,
+  layout: Layout,
+): Promise<void> {
+  const resources = await device.pci.resources();
+  const types = device.structures.map(({ type }) => type);
+  for (let type = 1; type <= CAP_SHARED_MEMORY; type++)
+    t.true(types.includes(type), `type ${type}`);
+  const placed = device.structures.filter(({ type }) => type !== CAP_PCI_CFG);
+  for (const one of placed) {
+    const bar = resources.find((each) => each.bar === one.bar);
+    t.true(bar !== undefined && BigInt(one.offset + one.length) <= bar.size, `type ${one.type}`);
+    for (const other of placed) {
+      const apart =
+        one === other ||
+        one.bar !== other.bar ||
+        one.offset + one.length <= other.offset ||
+        other.offset + other.length <= one.offset;
+      t.true(apart, `structures ${one.type} and ${other.type} overlap`);
+    }
+  }
+  const { doorbells, window } = LAYOUTS[layout];
+  const doorbell = device.structure(CAP_DOORBELL);
+  t.like(doorbell, doorbells);
+  const stride = doorbell.bytes.readUInt32LE(16);
+  t.true(doorbell.length >= stride * (QUEUES + 1) - stride + 2);
+  if (layout === 'rfc') t.is(stride, 2);
+  t.true(device.structure(CAP_NOTIFICATION).length >= 4);
+  const shared = device.structure(CAP_SHARED_MEMORY);
+  t.like(shared, window);
+  t.is(shared.length, WINDOW_SIZE);
+}
+
+/** Stores of the guest are in the file, what is written into the file is seen by the guest. */
+async function checkWindow(
+  t: ExecutionContext,
+  pci: GuestPci,
+  layout: Layout,
+  path: string,
+): Promise<void> {
+  const { bar, offset } = LAYOUTS[layout].window;
+  const length = 65536;
+  const file = await open(path, 'r+');
+  try {
+    for (const at of [0, 4096, WINDOW_SIZE - length]) {
+      await pci.fill(bar, offset + at, length, at + 1);
+      const seen = Buffer.alloc(length);
+      await file.read(seen, 0, length, at);
+      t.true(seen.equals(pattern(length, at + 1)), `stores at ${at}`);
+      await file.write(pattern(length, at + 7), 0, length, at);
+      t.is(await pci.check(bar, offset + at, length, at + 7), 'wrong=0 first=0x0');
+    }
+    for (const width of [1, 2, 4, 8] as const) {
+      await pci.write(bar, offset + 64, 8, 0);
+      await pci.write(bar, offset + 64 + width, width, 0x8877665544332211n);
+      const seen = Buffer.alloc(16);
+      await file.read(seen, 0, 16, 64);
+      t.is(seen.readBigUInt64LE(width), BigInt.asUintN(8 * width, 0x8877665544332211n));
+    }
+  } finally {
+    await file.close();
+  }
+}
+
+async function checkDeviceConfig(t: ExecutionContext, device: GuestVirtio): Promise<void> {
+  const expected = Buffer.alloc(24);
+  expected.writeUInt32LE(QUEUES, 4);
+  Buffer.from(UUID.replaceAll('-', ''), 'hex').copy(expected, 8);
+  // The 2019 driver reads it byte by byte.
+  for (const width of [1, 2, 4] as const) {
+    t.deepEqual(await device.deviceConfig(0, expected.length, width), expected);
+  }
+}
+
+/** Status 0, and the kernel's function level reset, both bring the device back to its start. */
+async function checkReset(t: ExecutionContext, device: GuestVirtio): Promise<void> {
+  const resets = [() => device.reset(), () => device.pci.reset()];
+  for (const reset of resets) {
+    await device.negotiate(VIRTIO_F_VERSION_1);
+    t.is(await device.setConfigVector(1), 1);
+    await device.driverOk();
+    t.not((await device.get('deviceStatus')) & DRIVER_OK, 0);
+    await reset();
+    t.is(await device.get('deviceStatus'), 0);
+    t.is(await device.get('configMsixVector'), 0xffff);
+    t.is(await readStatus(device), 0);
+  }
+}
+
+/** A frontend's visit, in a guest without an IOMMU. */
+async function tunnelByMemory(
+  t: ExecutionContext,
+  process: DeviceProcess,
+  device: GuestVirtio,
+): Promise<void> {
+  const memory = await GuestBuffer.huge(device.pci.vm);
+  const vectors = await MemoryVectors.enable(device.pci, memory, { offset: 8192, count: VECTORS });
+  await tunnelOnce(t, process, device, {
+    memory,
+    address: (offset) => memory.address + BigInt(offset),
+    pages: [0, 4096],
+    interrupts: vectors,
+  });
+  await vectors.disable();
+  await memory.free();
+}
+
+const MAPS = 600;
+const FIRST_IOVA = 0x1_0000_0000n;
+
+/** The same behind a vIOMMU: the queues are in two of many small mappings of one RAM file. */
+async function tunnelByVfio(
+  t: ExecutionContext,
+  process: DeviceProcess,
+  device: GuestVirtio,
+): Promise<void> {
+  const { pci } = device;
+  await pci.enableInterrupts(VECTORS);
+  const chunks = { count: MAPS, stride: 8192 };
+  const memory = await GuestBuffer.mapped(pci.vm, FIRST_IOVA, chunks);
+  await tunnelOnce(t, process, device, {
+    memory,
+    address: (offset) => FIRST_IOVA + BigInt(2 * offset),
+    pages: [4096 * 100, 4096 * (MAPS - 1)],
+    interrupts: {
+      fired: async (vector, timeout) => (await pci.interrupts(vector, timeout)) > 0,
+    },
+  });
+  await memory.free();
+  await pci.disableInterrupts();
+}
+
+async function plainGuest(
+  t: ExecutionContext,
+  process: DeviceProcess,
+  layout: Layout,
+  path: string,
+): Promise<void> {
+  const vm = await Vm.start(kit!, { args: vfioUserArguments(process.vfioUser) });
+  t.teardown(() => vm.close());
+  const device = await openDevice(vm);
+  await checkIdentity(t, device.pci);
+  await checkBars(t, device.pci, layout);
+  await checkStructures(t, device, layout);
+  await checkDeviceConfig(t, device);
+  await checkWindow(t, device.pci, layout, path);
+  await checkReset(t, device);
+  await tunnelByMemory(t, process, device);
+  await device.negotiate(VIRTIO_F_VERSION_1);
+  await device.driverOk();
+  await vm.reboot();
+  const again = await openDevice(vm);
+  t.is(await again.get('deviceStatus'), 0);
+  await checkWindow(t, again.pci, layout, path);
+  await tunnelByMemory(t, process, again);
+  t.is(await vm.powerOff(), 'status 0');
+}
+
+async function guestWithIommu(
+  t: ExecutionContext,
+  process: DeviceProcess,
+  layout: Layout,
+  path: string,
+): Promise<void> {
+  const vm = await Vm.start(kit!, { iommu: true, args: vfioUserArguments(process.vfioUser) });
+  t.teardown(() => vm.close());
+  const found = await openDevice(vm);
+  await checkIdentity(t, found.pci);
+  for (let round = 0; round < 3; round++) {
+    await found.pci.openVfio();
+    const device = await openDevice(vm);
+    await tunnelByVfio(t, process, device);
+    // In the rfc layout VFIO has claimed the window's BAR along with the doorbells.
+    const window = layout === 'split' ? device.pci.sysfs : device.pci;
+    await checkWindow(t, window, layout, path);
+    await vm.run('vfio-reset');
+    t.is(await device.get('deviceStatus'), 0);
+    await found.pci.closeVfio();
+  }
+  // It goes while hundreds of mappings stand and the driver is up.
+  await found.pci.openVfio();
+  await GuestBuffer.mapped(vm, FIRST_IOVA, { count: MAPS, stride: 8192 });
+  await found.negotiate(VIRTIO_F_VERSION_1);
+  await found.driverOk();
+  await vm.kill();
+}
+
+/** Waits until the process has no more descriptors open than that. */
+async function settles(process: DeviceProcess, descriptors: number): Promise<boolean> {
+  for (let tries = 0; tries < 100; tries++) {
+    if (process.descriptors <= descriptors) return true;
+    await sleep(50);
+  }
+  return false;
+}
+
+for (const layout of ['split', 'rfc'] as const) {
+  vmTest(`layout ${layout}: a guest sees the device, and the next one does`, async (t) => {
+    t.timeout(180_000);
+    const path = join(folder.path, `window-${layout}`);
+    const process = await DeviceProcess.start({
+      layout,
+      window: `path=${path},size=16M`,
+      uuid: UUID,
+    });
+    t.teardown(async () => {
+      if (!t.passed) t.log(process.log);
+      await process.close();
+    });
+    const descriptors = process.descriptors;
+    await plainGuest(t, process, layout, path);
+    t.true(await settles(process, descriptors), 'descriptors after a power-off');
+    await guestWithIommu(t, process, layout, path);
+    t.true(await settles(process, descriptors), 'descriptors after a killed VM');
+    const vm = await Vm.start(kit!, { args: vfioUserArguments(process.vfioUser) });
+    t.teardown(() => vm.close());
+    await tunnelByMemory(t, process, await openDevice(vm));
+    t.is(await vm.powerOff(), 'status 0');
+    t.is(await process.stop(), 'status 0');
+    t.false(process.hasSockets);
+  });
+}

@@ -1,0 +1,10 @@
+#!/bin/busybox sh
+# First program of the test guest: what the probe needs, then the probe itself, as process 1. If
+# the probe ends, so does the kernel, which the harness sees on the console.
+/bin/busybox --install -s /bin
+export PATH=/bin HOME=/
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+modprobe -a vfio-pci vfio_iommu_type1 uio_pci_generic
+exec /bin/probe /dev/ttyS1
