@@ -3,8 +3,8 @@
 
 #include <napi.h>
 
-#include <list>
 #include <memory>
+#include <set>
 
 #include "mapping.h"
 
@@ -15,7 +15,8 @@ class Views : public std::enable_shared_from_this<Views> {
  public:
   /**
    * A shared window. Node 20 spends a major GC on an external ArrayBuffer of 64 MiB and fails above
-   * 4 GiB, and a window is meant for a ring: longer ones are refused.
+   * 4 GiB, and a window is meant for a ring: longer ones are refused. So are those of read-only
+   * memory, where a store by JavaScript would end the process.
    */
   static constexpr uint64_t kMaxView = 64 << 10;
 
@@ -35,7 +36,7 @@ class Views : public std::enable_shared_from_this<Views> {
   static void Finalize(napi_env env, void* data, void* hint);
 
   std::shared_ptr<Mapping> mapping_;
-  std::list<Entry*> entries_;
+  std::set<Entry*> entries_;
 };
 
 }  // namespace vvu

@@ -5,8 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hugepagesMissing, reserveHugepages } from '../support/hugepages.js';
-import { memoryFile, Testpmd, testpmdMissing, type Memory } from '../support/testpmd.js';
-import { circulate, exchange, type Traffic } from '../support/traffic.js';
+import { memoryFile, Testpmd, testpmdMissing, type Memory } from '../../src/frontend/testpmd.js';
+import { circulate, exchange, type Traffic } from '../../src/frontend/testpmd-traffic.js';
 
 /*
  * testpmd against testpmd, with nothing of ours between them: the runner is sound, the machine

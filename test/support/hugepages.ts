@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { janitor } from './janitor.js';
+import { janitor } from '../../src/frontend/janitor.js';
 
 const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB';
 const PAGE_MIB = 2;

@@ -1,7 +1,7 @@
 import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { janitor } from './janitor.js';
+import { janitor } from '../../src/frontend/janitor.js';
 
 export interface TemporaryFolder {
   readonly path: string;

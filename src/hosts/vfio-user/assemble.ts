@@ -4,7 +4,7 @@ import { silentLogger } from '../../log.js';
 import type { Logger } from '../../log.js';
 import type { Native, NativeFastRegions } from '../../native.js';
 import { FunctionInterrupts } from '../../pci/index.js';
-import { createFrontendEndpoint } from '../../tunnel/index.js';
+import { SocketEndpoint } from '../../tunnel/index.js';
 import { DEFAULT_MAX_VHOST_QUEUES } from '../../device/constants.js';
 import type { Cleanup } from '../cleanup.js';
 import { DEFAULT_PCI_ID, createFunction } from '../function.js';
@@ -53,7 +53,7 @@ export function assembleFunction(
   cleanup.defer(() => doorbells.revokeEventFds());
   const host = new VfioUserInterrupts(native);
   const interrupts = new FunctionInterrupts({ host, vectors: plan.vectors, ownership: 'client' });
-  const endpoint = createFrontendEndpoint({ ...endpointOptions(options), native, logger });
+  const endpoint = createEndpoint(options, native, logger);
   const device = new VhostUserDevice({
     native,
     host: { doorbells, kicks: interrupts, window },
@@ -63,6 +63,7 @@ export function assembleFunction(
     logger,
   });
   cleanup.defer(() => device.close());
+  endpoint.open();
 
   const dma = new DmaMemory(native, () => assembled.onGuestMemoryLost?.());
   cleanup.defer(() => dma.clear());
@@ -114,15 +115,18 @@ function createWindow(
   return new VfioUserWindow(fast, place, preset);
 }
 
-function endpointOptions(options: VfioUserDeviceOptions) {
-  return {
-    mode: options.vhostUserMode,
-    path: options.vhostUserPath,
-    socket: {
-      ...(options.socketMode !== undefined && { mode: options.socketMode }),
-      ...(options.socketGid !== undefined && { gid: options.socketGid }),
-    },
+function createEndpoint(
+  options: VfioUserDeviceOptions,
+  native: Native,
+  logger: Logger,
+): SocketEndpoint {
+  const { vhostUserMode: mode, vhostUserPath: path, socketMode, socketGid } = options;
+  const log = logger.child({ socket: 'vhost-user' });
+  const permissions = {
+    ...(socketMode !== undefined && { mode: socketMode }),
+    ...(socketGid !== undefined && { gid: socketGid }),
   };
+  return new SocketEndpoint({ mode, path, native, log, permissions });
 }
 
 function deviceUuid({ uuid, stateDirectory, name }: VfioUserDeviceOptions): Buffer {
