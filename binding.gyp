@@ -7,6 +7,8 @@
       "defines": ["NAPI_VERSION=9", "NAPI_CPP_EXCEPTIONS", "_GNU_SOURCE"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti"],
       "cflags_cc": ["-std=c++17", "-O2", "-Wall", "-Wextra", "-Wno-unused-parameter", "-fexceptions", "-fvisibility=hidden"],
+      # The SIGBUS handler must stay when the worker that loaded the addon ends.
+      "ldflags": ["-Wl,-z,nodelete"],
     }
   ]
 }

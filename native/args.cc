@@ -35,8 +35,7 @@ int ToFd(Napi::Value value) {
 }
 
 Bytes ToBytes(Napi::Value value, const char* name) {
-  if (!value.IsTypedArray() ||
-      value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) {
     throw WrongType(name, "a Uint8Array");
   }
   void* data = nullptr;

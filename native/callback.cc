@@ -38,8 +38,8 @@ void CallbackContext::Close() {
 
 bool CallbackContext::Call(napi_value receiver, napi_value function,
                            std::initializer_list<napi_value> args) const {
-  const napi_status status = napi_make_callback(env_, context_, receiver, function, args.size(),
-                                                args.begin(), nullptr);
+  const napi_status status =
+      napi_make_callback(env_, context_, receiver, function, args.size(), args.begin(), nullptr);
   if (status == napi_ok) return true;
   bool pending = false;
   napi_is_exception_pending(env_, &pending);

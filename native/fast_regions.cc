@@ -135,8 +135,8 @@ uint64_t FastRegions::DoorbellCount(uint64_t index) const { return At(index).run
 
 const FastRegions::Doorbell& FastRegions::At(uint64_t index) const {
   if (index >= doorbells_.size()) {
-    throw Failure("OUT_OF_RANGE", "doorbell " + std::to_string(index) + " of " +
-                                      std::to_string(doorbells_.size()));
+    throw Failure("OUT_OF_RANGE",
+                  "doorbell " + std::to_string(index) + " of " + std::to_string(doorbells_.size()));
   }
   return doorbells_[index];
 }
@@ -150,8 +150,8 @@ void FastRegions::MapWindow(uint32_t region, uint64_t offset, uint64_t length,
   if (entry != windows_.begin()) --entry;
   while (entry != windows_.end()) {
     const auto& [start, window] = *entry;
-    const bool behind = start.first > region ||
-                        (start.first == region && start.second >= offset + length);
+    const bool behind =
+        start.first > region || (start.first == region && start.second >= offset + length);
     if (behind) break;
     const bool before = start.first < region || start.second + window.length <= offset;
     if (before) {

@@ -19,12 +19,11 @@ void FastRegionsObject::Define(Instance& instance) {
   using Self = FastRegionsObject;
   instance.DefineClass(
       ClassId::kFastRegions,
-      DefineClass(instance.env(), "NativeFastRegions",
-                  {Method<&Self::SetDoorbells>("setDoorbells"),
-                   Method<&Self::SetDoorbell>("setDoorbell"),
-                   Method<&Self::DoorbellCount>("doorbellCount"),
-                   Method<&Self::MapWindow>("mapWindow"),
-                   Method<&Self::UnmapWindow>("unmapWindow"), Method<&Self::Close>("close")}));
+      DefineClass(
+          instance.env(), "NativeFastRegions",
+          {Method<&Self::SetDoorbells>("setDoorbells"), Method<&Self::SetDoorbell>("setDoorbell"),
+           Method<&Self::DoorbellCount>("doorbellCount"), Method<&Self::MapWindow>("mapWindow"),
+           Method<&Self::UnmapWindow>("unmapWindow"), Method<&Self::Close>("close")}));
 }
 
 Napi::Value FastRegionsObject::Create(const Napi::CallbackInfo& info) {

@@ -51,10 +51,9 @@ sockaddr_un UnixAddress(const std::string& path) {
   address.sun_family = AF_UNIX;
   if (path.empty()) throw Failure("ENOENT", "the socket path is empty");
   if (path.size() >= sizeof(address.sun_path)) {
-    throw Failure("ENAMETOOLONG", "the socket path has " + std::to_string(path.size()) +
-                                      " bytes, at most " +
-                                      std::to_string(sizeof(address.sun_path) - 1) +
-                                      " are possible: " + path);
+    throw Failure("ENAMETOOLONG",
+                  "the socket path has " + std::to_string(path.size()) + " bytes, at most " +
+                      std::to_string(sizeof(address.sun_path) - 1) + " are possible: " + path);
   }
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;

@@ -94,7 +94,8 @@ bool FrameReader::TakeControl(const msghdr& message, EndReason* reason) {
   }
   if (fds.empty()) return true;
   if (mid_message()) {
-    *reason = {"UNEXPECTED_FDS", std::to_string(fds.size()) + " fds came in the middle of a message"};
+    *reason = {"UNEXPECTED_FDS",
+               std::to_string(fds.size()) + " fds came in the middle of a message"};
     return false;
   }
   if (fds.size() > framing_.max_fds) {

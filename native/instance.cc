@@ -57,7 +57,9 @@ void Instance::Defer(std::function<void()> task) {
   if (ended_) return;
   deferred_.push_back(std::move(task));
   IdleHandle& idle = handles_->idle;
-  if (!idle.open()) idle.Open(*this, [this] { RunDeferred(); }, uv_idle_init);
+  if (!idle.open())
+    idle.Open(
+        *this, [this] { RunDeferred(); }, uv_idle_init);
   uv_idle_start(idle.get(), IdleHandle::Run);
 }
 
@@ -103,11 +105,14 @@ void Instance::DefineClass(ClassId id, Napi::Function constructor) {
 
 Napi::Object Instance::Construct(ClassId id, void* payload) {
   payload_ = payload;
-  Napi::Object object = constructors_[static_cast<int>(id)].New({});
+  napi_value object = nullptr;
+  const napi_status status =
+      napi_new_instance(env_, constructors_[static_cast<int>(id)].Value(), 0, nullptr, &object);
   payload_ = nullptr;
+  if (status != napi_ok) throw Napi::Error::New(env_);
   const napi_type_tag tag = TagOf(id);
   napi_type_tag_object(env_, object, &tag);
-  return object;
+  return Napi::Object(env_, object);
 }
 
 void* Instance::TakePayload() {
@@ -126,11 +131,11 @@ bool Instance::IsA(Napi::Value value, ClassId id) {
 uv_async_t* Instance::poison_signal() {
   AsyncHandle& poison = handles_->poison;
   if (!poison.open()) {
-    const int status =
-        poison.Open(*this, [this] { NotifyPoisoned(); },
-                    [](uv_loop_t* loop, uv_async_t* handle) {
-                      return uv_async_init(loop, handle, AsyncHandle::Run);
-                    });
+    const int status = poison.Open(
+        *this, [this] { NotifyPoisoned(); },
+        [](uv_loop_t* loop, uv_async_t* handle) {
+          return uv_async_init(loop, handle, AsyncHandle::Run);
+        });
     if (status != 0) throw ErrnoFailure(-status, "uv_async_init");
     // A mapping alone is no reason for the process to stay.
     uv_unref(reinterpret_cast<uv_handle_t*>(poison.get()));

@@ -23,6 +23,8 @@ class Resource {
   virtual ~Resource() = default;
 };
 
+class WatchSet;
+
 enum class ClassId { kSocket, kListener, kMemory, kWatch, kRelay, kFastRegions, kCount };
 
 class Instance : public std::enable_shared_from_this<Instance> {
@@ -57,6 +59,9 @@ class Instance : public std::enable_shared_from_this<Instance> {
   /** Whether `value` was made by `Construct(id)`: a prototype can be forged, this can't. */
   static bool IsA(Napi::Value value, ClassId id);
 
+  /** Where `WatchSet::Of` keeps the set of this instance while there are watches. */
+  std::weak_ptr<WatchSet>& watch_set() { return watch_set_; }
+
   /** To be sent (also from a signal handler) when a mapping of this instance was poisoned. */
   uv_async_t* poison_signal();
 
@@ -74,6 +79,7 @@ class Instance : public std::enable_shared_from_this<Instance> {
   std::set<Resource*> resources_;
   std::deque<std::function<void()>> deferred_;
   std::unique_ptr<Handles> handles_;
+  std::weak_ptr<WatchSet> watch_set_;
   int open_handles_ = 0;
   napi_async_cleanup_hook_handle hook_ = nullptr;
   Napi::FunctionReference constructors_[static_cast<int>(ClassId::kCount)];

@@ -20,10 +20,9 @@ struct Payload {
 }  // namespace
 
 void Listener::Define(Instance& instance) {
-  instance.DefineClass(ClassId::kListener,
-                       DefineClass(instance.env(), "NativeListener",
-                                   {Getter<&Listener::Path>("path"),
-                                    Method<&Listener::Close>("close")}));
+  instance.DefineClass(ClassId::kListener, DefineClass(instance.env(), "NativeListener",
+                                                       {Getter<&Listener::Path>("path"),
+                                                        Method<&Listener::Close>("close")}));
 }
 
 Napi::Value Listener::Listen(const Napi::CallbackInfo& info) {
@@ -51,7 +50,8 @@ Listener::Listener(const Napi::CallbackInfo& info) : Wrapped<Listener>(info) {
       instance, [this](int, int) { Accept(); },
       [fd](uv_loop_t* loop, uv_poll_t* handle) { return uv_poll_init(loop, handle, fd); });
   if (status != 0) throw ToError(info.Env(), ErrnoFailure(-status, "uv_poll_init"));
-  retry_.Open(instance, [this] { Watch(); }, uv_timer_init);
+  retry_.Open(
+      instance, [this] { Watch(); }, uv_timer_init);
   on_connection_ = FunctionRef(payload->on_connection);
   context_.Open(info.This().As<Napi::Object>(), "VVU_LISTENER");
   instance_->Add(this);
@@ -74,7 +74,7 @@ void Listener::Watch() { uv_poll_start(poll_.get(), UV_READABLE, PollHandle::Run
 
 void Listener::Accept() {
   const Napi::HandleScope scope(Env());
-  const Napi::Value self = Value();  // `close` in a callback lets go of the object
+  [[maybe_unused]] const Napi::Value self = Value();  // `close` in a callback lets go of the object
   for (int i = 0; i < kAcceptsPerTurn && poll_.open(); ++i) {
     UniqueFd fd(accept4(socket_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.valid()) {

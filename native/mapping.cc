@@ -87,12 +87,12 @@ std::shared_ptr<Mapping> Mapping::Create(Instance& instance, int fd, uint64_t of
   mapping->writable_ = writable;
   mapping->mapped_ = static_cast<size_t>((length + page - 1) / page * page);
   const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* address = mmap(nullptr, mapping->mapped_, protection, MAP_SHARED, fd,
-                       static_cast<off_t>(offset));
+  void* address =
+      mmap(nullptr, mapping->mapped_, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
   if (address == MAP_FAILED) throw ErrnoFailure(errno, "mmap");
   mapping->address_ = static_cast<uint8_t*>(address);
-  mapping->slot_ = RegisterSigbusRegion(address, mapping->mapped_, page, protection,
-                                        instance.poison_signal());
+  mapping->slot_ =
+      RegisterSigbusRegion(address, mapping->mapped_, page, protection, instance.poison_signal());
   return mapping;
 }
 
@@ -102,9 +102,7 @@ Mapping::Mapping(Instance& instance) : instance_(instance.shared_from_this()) {
 
 Mapping::~Mapping() { Release(); }
 
-bool Mapping::poisoned() const {
-  return was_poisoned_ || (slot_ != nullptr && IsPoisoned(slot_));
-}
+bool Mapping::poisoned() const { return was_poisoned_ || (slot_ != nullptr && IsPoisoned(slot_)); }
 
 uint8_t* Mapping::Range(uint64_t offset, uint64_t length) const {
   if (released()) throw Failure("RELEASED", "the memory was released");

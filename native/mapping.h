@@ -16,15 +16,15 @@ struct SigbusSlot;
 size_t PageSizeOf(int fd);
 
 /**
- * Copies between memory that others change at the same time. Naturally aligned copies of 1, 2, 4 and
- * 8 bytes are one access (acquire load, release store): an index or a flag is never torn.
+ * Copies between memory that others change at the same time. Naturally aligned copies of 1, 2, 4
+ * and 8 bytes are one access (acquire load, release store): an index or a flag is never torn.
  */
 void LoadShared(void* target, const uint8_t* source, size_t size);
 void StoreShared(uint8_t* target, const void* source, size_t size);
 
 /**
- * Mapped until `Release`, the last owner or the environment's end, whichever comes first; afterwards
- * every access fails. All of it happens on the instance's thread.
+ * Mapped until `Release`, the last owner or the environment's end, whichever comes first;
+ * afterwards every access fails. All of it happens on the instance's thread.
  */
 class Mapping : public Resource {
  public:

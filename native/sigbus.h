@@ -16,9 +16,9 @@ namespace vvu {
 struct SigbusSlot;
 
 /**
- * Makes [address, address + size) survive; `page` is the page size of its file. When it is poisoned,
- * `notify` is sent, once per fault. Installs the handler on first use; throws the errno if that
- * fails.
+ * Makes [address, address + size) survive; `page` is the page size of its file. When it is
+ * poisoned, `notify` is sent, once per fault. Installs the handler on first use; throws the errno
+ * if that fails.
  */
 SigbusSlot* RegisterSigbusRegion(void* address, size_t size, size_t page, int protection,
                                  uv_async_t* notify);

@@ -37,8 +37,8 @@ std::vector<int> ToFds(Napi::Value value) {
   if (!value.IsArray()) throw Failure("ERR_INVALID_ARG_TYPE", "fds must be an array");
   const Napi::Array array = value.As<Napi::Array>();
   if (array.Length() > Framing::kMaxFds) {
-    throw Failure("OUT_OF_RANGE", "a message carries at most " + std::to_string(Framing::kMaxFds) +
-                                      " fds");
+    throw Failure("OUT_OF_RANGE",
+                  "a message carries at most " + std::to_string(Framing::kMaxFds) + " fds");
   }
   for (uint32_t i = 0; i < array.Length(); ++i) fds.push_back(ToFd(array.Get(i)));
   return fds;
@@ -73,13 +73,13 @@ Napi::Value SocketPair(const Napi::CallbackInfo& info) {
 void Socket::Define(Instance& instance) {
   instance.DefineClass(
       ClassId::kSocket,
-      DefineClass(instance.env(), "NativeSocket",
-                  {Method<&Socket::Start>("start"), Method<&Socket::Send>("send"),
-                   Method<&Socket::Pause>("pause"), Method<&Socket::Resume>("resume"),
-                   Method<&Socket::Request>("request"),
-                   Method<&Socket::AttachFastRegions>("attachFastRegions"),
-                   Getter<&Socket::Peer>("peer"), Getter<&Socket::Queued>("queued"),
-                   Method<&Socket::Close>("close")}));
+      DefineClass(
+          instance.env(), "NativeSocket",
+          {Method<&Socket::Start>("start"), Method<&Socket::Send>("send"),
+           Method<&Socket::Pause>("pause"), Method<&Socket::Resume>("resume"),
+           Method<&Socket::Request>("request"),
+           Method<&Socket::AttachFastRegions>("attachFastRegions"), Getter<&Socket::Peer>("peer"),
+           Getter<&Socket::Queued>("queued"), Method<&Socket::Close>("close")}));
 }
 
 Napi::Object Socket::Create(Instance& instance, UniqueFd fd) {
@@ -124,10 +124,9 @@ void Socket::OnWritable() {
 void Socket::OnClosed(const EndReason& reason) {
   const Napi::Env env = Env();
   const Napi::HandleScope scope(env);
-  const Napi::Value self = Value();  // not collected before this function returns
-  context_.Call(
-      handlers_.Get(), closed_.Get(),
-      {Napi::String::New(env, reason.code), Napi::String::New(env, reason.detail)});
+  [[maybe_unused]] const Napi::Value self = Value();  // not collected before this function returns
+  context_.Call(handlers_.Get(), closed_.Get(),
+                {Napi::String::New(env, reason.code), Napi::String::New(env, reason.detail)});
   ForgetHandlers();
   Unref();
 }

@@ -19,8 +19,8 @@ class Wrapped : public Napi::ObjectWrap<T> {
 
   template <Napi::Value (T::*body)(const Napi::CallbackInfo&)>
   static Property Method(const char* name) {
-    return Napi::ObjectWrap<T>::InstanceMethod(
-        name, static_cast<Body>(&Wrapped<T>::template Run<body>));
+    return Napi::ObjectWrap<T>::InstanceMethod(name,
+                                               static_cast<Body>(&Wrapped<T>::template Run<body>));
   }
 
   template <Napi::Value (T::*body)(const Napi::CallbackInfo&)>

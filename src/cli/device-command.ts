@@ -8,13 +8,7 @@ import { argument } from './argument.js';
 import { parseGroup } from './group.js';
 import type { LogLevel } from './logger.js';
 import { LOG_LEVELS, createLogger } from './logger.js';
-import {
-  parseChoice,
-  parseInteger,
-  parseMode,
-  parsePciId,
-  parseWindow,
-} from './parse.js';
+import { parseChoice, parseInteger, parseMode, parsePciId, parseWindow } from './parse.js';
 import { formatReady, readyReport } from './ready.js';
 import type { DeviceSettings } from './settings.js';
 import { readConfigFile, toDeviceOptions } from './settings.js';
@@ -55,7 +49,11 @@ export function addDeviceCommand(program: Command): void {
     .option('--uuid <uuid>', 'identity that the guest reads from the device')
     .option('--state-dir <path>', 'keep a random identity across restarts here')
     .option('--pci-id <id>', 'VVVV:DDDD (default: 1af4:1058)', argument(parsePciId))
-    .option('--socket-mode <mode>', 'permissions of both sockets (default: 0600)', argument(parseMode))
+    .option(
+      '--socket-mode <mode>',
+      'permissions of both sockets (default: 0600)',
+      argument(parseMode),
+    )
     .option('--socket-group <group>', 'group of both sockets', argument(parseGroup))
     .option('--config <file>', 'JSON file that describes several devices')
     .option(
@@ -78,7 +76,11 @@ function settingsOf(flags: DeviceFlags): DeviceSettings[] {
   }
   const { vfioUser, vhostUser, ...others } = device;
   if (vfioUser === undefined || vhostUser === undefined) {
-    throw new VvuError('BAD_OPTION', 'setup', '--vfio-user and --vhost-user are needed, or --config');
+    throw new VvuError(
+      'BAD_OPTION',
+      'setup',
+      '--vfio-user and --vhost-user are needed, or --config',
+    );
   }
   return [{ ...others, vfioUser, vhostUser }];
 }
@@ -94,9 +96,7 @@ async function runDevices(flags: DeviceFlags): Promise<void> {
     }
     for (const host of hosts) {
       const report = readyReport(host);
-      const line = flags.json
-        ? JSON.stringify({ event: 'ready', ...report })
-        : formatReady(report);
+      const line = flags.json ? JSON.stringify({ event: 'ready', ...report }) : formatReady(report);
       process.stdout.write(`${line}\n`);
     }
     const signal = await untilStopped();

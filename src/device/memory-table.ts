@@ -105,9 +105,7 @@ export class MemoryTable {
       const unmapped = new Set(sources.map((source) => source.fd));
       try {
         this.#checkGeneration(generation);
-        const fresh = sources.map((source) =>
-          checkRegion(source, this.native.fdInfo(source.fd)),
-        );
+        const fresh = sources.map((source) => checkRegion(source, this.native.fdInfo(source.fd)));
         const { kept, placed } = plan(fresh);
         for (const one of placed) {
           added.push(this.#map(one));

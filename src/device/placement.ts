@@ -70,7 +70,7 @@ function placeOne<R extends PlaceableRegion>(
       'WINDOW_FULL',
       'request',
       `no room for a region of ${hex(region.length)} bytes in a window of ${hex(window.size)} ` +
-        `bytes${preset ? ' with a preset file that is not the region\'s' : ''}`,
+        `bytes${preset ? " with a preset file that is not the region's" : ''}`,
     );
   }
   return { offset, kind };

@@ -75,10 +75,7 @@ export function checkOverlaps(regions: readonly CheckedRegion[]): void {
 }
 
 /** Whether a REM_MEM_REG names this region: guest address, size and user address must be equal. */
-export function isSameRegion(
-  region: CheckedRegion,
-  named: Omit<FrontendRegion, 'fd'>,
-): boolean {
+export function isSameRegion(region: CheckedRegion, named: Omit<FrontendRegion, 'fd'>): boolean {
   return (
     region.source.guestAddress === named.guestAddress &&
     region.source.size === named.size &&

@@ -13,6 +13,8 @@ export interface BackendDevice {
   readonly queueCount: number;
   /** The answer to GET_QUEUE_NUM: queue pairs for a net device, vrings for others. */
   readonly queueNum: number;
+  /** Buffers are used in the order in which they became available. */
+  readonly inOrder: boolean;
   /** Bits of protocol features that only the device type knows (NET_MTU, RARP). */
   readonly protocolFeatures: bigint;
   /** Configuration space, for types that have it in the backend. */

@@ -114,7 +114,7 @@ export class BackendSession {
       RESET_OWNER: () => this.vrings.forEach((vring) => (vring.enabled = false)),
       RESET_DEVICE: () => this.resetDevice(),
       SET_MEM_TABLE: (regions) => this.setMemoryTable(regions),
-      ADD_MEM_REG: (region) => this.memory.add(region),
+      ADD_MEM_REG: (region) => this.addRegion(region),
       REM_MEM_REG: (region) => this.removeRegion(region),
       SET_VRING_NUM: ({ index, num }) => this.setSize(this.stopped(index), num),
       SET_VRING_BASE: ({ index, num }) => this.setBase(this.stopped(index), num),
@@ -172,19 +172,26 @@ export class BackendSession {
     this.memoryChanged();
   }
 
+  private addRegion(region: MemoryRegion): void {
+    this.memory.add(region);
+    this.memoryChanged();
+  }
+
   private removeRegion(region: MemoryRegion): void {
     this.memory.remove(region);
     this.memoryChanged();
   }
 
-  /** Rings that moved, or lost their memory, cannot go on where they are. */
+  /**
+   * Rings that moved or lost their memory stop; those whose memory is there (again) start. A ring
+   * whose guest addresses are the same goes on, wherever the window shows it now.
+   */
   private memoryChanged(): void {
     for (const vring of this.vrings) {
-      const { running } = vring;
-      if (running === undefined) continue;
-      this.stop(vring);
       try {
-        this.start(vring);
+        if (vring.running !== undefined && !vring.moved(this.memory)) continue;
+        this.stop(vring);
+        this.startIfReady(vring);
       } catch (error) {
         this.ports.ringFailed(vring.index, error);
       }
@@ -241,10 +248,19 @@ export class BackendSession {
 
   private start(vring: Vring): void {
     const { index } = vring;
-    const queue = vring.start(this.memory, this.features, this.ports.doorbell(index), (error) =>
-      this.ports.ringFailed(index, error),
-    );
-    this.device.queueStarted(queue);
+    const queue = vring.start(this.memory, {
+      features: this.features,
+      inOrder: this.device.inOrder,
+      doorbell: this.ports.doorbell(index),
+      onFailure: (error) => this.ports.ringFailed(index, error),
+    });
+    try {
+      this.device.queueStarted(queue);
+    } catch (error) {
+      vring.running = undefined;
+      this.device.queueStopped(queue);
+      throw error;
+    }
   }
 
   private stop(vring: Vring): void {

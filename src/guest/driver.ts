@@ -43,6 +43,8 @@ export interface DriverEvents {
   disconnected: (reason: string) => void;
   /** One vhost-user message, header and payload, little-endian. */
   message: (bytes: Buffer) => void;
+  /** A message was put on txq. */
+  sent: (bytes: Uint8Array) => void;
 }
 
 /**
@@ -133,7 +135,9 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
    */
   reply(message: Uint8Array): boolean {
     if (!this.up || this.queues === undefined) return true;
-    return this.queues.txq.send(message);
+    const sent = this.queues.txq.send(message);
+    if (sent) this.emit('sent', message);
+    return sent;
   }
 
   /** The call eventfd of vring `index`. */

@@ -1,7 +1,7 @@
 /** One vring of a vhost-user backend: what the frontend said of it, and the running queue. */
 import { VvuError } from '../errors.js';
 import type { VringAddress } from '../vhost-user/index.js';
-import type { GuestMemory } from '../virtio/ports.js';
+import type { GuestMemory, QueueConfig } from '../virtio/ports.js';
 import {
   INDEX_OFFSET,
   descriptorAreaBytes,
@@ -27,6 +27,15 @@ export interface BackendQueue {
   /** The ring is unusable (the frontend broke it): it is not served again until it is restarted. */
   fail(error: unknown): void;
   readonly failed: boolean;
+}
+
+export interface StartOptions {
+  /** Accepted virtio features. */
+  readonly features: bigint;
+  /** Whether the device uses buffers in the order in which they became available. */
+  readonly inOrder: boolean;
+  readonly doorbell: Doorbell;
+  readonly onFailure: (error: unknown) => void;
 }
 
 /** State between SET_VRING_* messages. A ring runs once it has a size, addresses and a kick. */
@@ -58,31 +67,36 @@ export class Vring {
   }
 
   /**
-   * Starts the ring where the frontend says; a ring whose used index differs lost its backend
-   * before, and goes on from there: its buffers are used in order, so all before were done.
+   * Starts the ring. A device that uses buffers in order goes on behind the last used one, even if
+   * the frontend names another place: then a backend was lost before it could report its own.
    * @throws VvuError of scope `request` or `device`
    */
-  start(
-    memory: FrontendMemory,
-    features: bigint,
-    doorbell: Doorbell,
-    onFailure: (error: unknown) => void,
-  ): RunningQueue {
+  start(memory: FrontendMemory, options: StartOptions): RunningQueue {
     const config = this.locate(memory);
     const used = memory.loadU16(config.deviceArea + INDEX_OFFSET);
-    const ring = new SplitQueue(memory, config, features, { available: used, used });
-    this.running = new RunningQueue(this, ring, memory, doorbell, onFailure);
+    const available = options.inOrder ? used : this.base;
+    const ring = new SplitQueue(memory, config, options.features, { available, used });
+    this.running = new RunningQueue(this, config, ring, memory, options);
     return this.running;
   }
 
+  /** Whether the running ring is no longer where it was. */
+  moved(memory: FrontendMemory): boolean {
+    const old = this.running?.config;
+    try {
+      const now = this.locate(memory);
+      return (
+        now.descriptorArea !== old?.descriptorArea ||
+        now.driverArea !== old.driverArea ||
+        now.deviceArea !== old.deviceArea
+      );
+    } catch {
+      return true;
+    }
+  }
+
   /** Where the ring lies in guest addresses; throws when the table does not hold it. */
-  locate(memory: FrontendMemory): {
-    index: number;
-    size: number;
-    descriptorArea: number;
-    driverArea: number;
-    deviceArea: number;
-  } {
+  locate(memory: FrontendMemory): QueueConfig {
     const { addresses, index, size } = this;
     if (addresses === undefined) throw new VvuError('RING_ADDRESS', 'request', 'no addresses');
     return {
@@ -100,10 +114,10 @@ export class RunningQueue implements BackendQueue {
 
   constructor(
     private readonly vring: Vring,
+    readonly config: QueueConfig,
     readonly ring: SplitQueue,
     readonly memory: GuestMemory,
-    private readonly doorbell: Doorbell,
-    private readonly onFailure: (error: unknown) => void,
+    private readonly options: StartOptions,
   ) {}
 
   get index(): number {
@@ -115,12 +129,12 @@ export class RunningQueue implements BackendQueue {
   }
 
   flush(): void {
-    if (this.ring.flush() && this.vring.call) this.doorbell.ring();
+    if (this.ring.flush() && this.vring.call) this.options.doorbell.ring();
   }
 
   fail(error: unknown): void {
     if (this.failed) return;
     this.failed = true;
-    this.onFailure(error);
+    this.options.onFailure(error);
   }
 }

@@ -79,7 +79,10 @@ export class WindowMemory implements WindowAccess, GuestMemory {
   storeU16(offset: number, value: number): void {
     const at = this.place(offset, 2);
     const area = this.field(at, 2);
-    if (area !== undefined) return area.memory.storeU16(at - area.start, value);
+    if (area !== undefined) {
+      area.memory.storeU16(at - area.start, value);
+      return;
+    }
     this.half.writeUInt16LE(value);
     this.write(offset, this.half);
   }
@@ -95,7 +98,10 @@ export class WindowMemory implements WindowAccess, GuestMemory {
   storeU32(offset: number, value: number): void {
     const at = this.place(offset, 4);
     const area = this.field(at, 4);
-    if (area !== undefined) return area.memory.storeU32(at - area.start, value);
+    if (area !== undefined) {
+      area.memory.storeU32(at - area.start, value);
+      return;
+    }
     this.word.writeUInt32LE(value);
     this.write(offset, this.word);
   }

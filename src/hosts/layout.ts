@@ -62,12 +62,12 @@ function memory32(index: number, size: number): BarDefinition {
  * Computes all places for a number of vrings and a window of `windowSize` bytes (a power of two).
  * @throws VvuError of scope `setup` for a window that no guest could address
  */
-export function planLayout(
-  layout: Layout,
-  maxVhostQueues: number,
-  windowSize: number,
-): LayoutPlan {
-  if (windowSize < PAGE || windowSize > WINDOW_MAX || windowSize !== powerOfTwoAtLeast(windowSize)) {
+export function planLayout(layout: Layout, maxVhostQueues: number, windowSize: number): LayoutPlan {
+  if (
+    windowSize < PAGE ||
+    windowSize > WINDOW_MAX ||
+    windowSize !== powerOfTwoAtLeast(windowSize)
+  ) {
     throw new VvuError('BAD_WINDOW', 'setup', `window of ${windowSize} bytes: 4K to 64T, 2^n`);
   }
   const vectors = FIXED_VECTORS + maxVhostQueues;

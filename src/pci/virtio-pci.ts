@@ -248,9 +248,14 @@ function checkDevice(device: VirtioDevice): void {
     const offer = `0x${features.toString(16)}`;
     throw new VvuError('BAD_FEATURES', 'setup', `virtio-pci cannot offer the features ${offer}`);
   }
-  const sizes = queueMaxSizes.filter((size) => size < 0 || size > 32768 || (size & (size - 1)) > 0);
+  const sizes = queueMaxSizes.filter((size) => !possibleQueueSize(size));
   if (sizes.length > 0 || queueMaxSizes.length >= VIRTIO_MSI_NO_VECTOR) {
     const what = `${queueMaxSizes.length} queues, impossible sizes: ${sizes.join(' ') || 'none'}`;
     throw new VvuError('BAD_QUEUES', 'setup', what);
   }
+}
+
+/** §2.7: a power of two up to 32768; 0 for a queue that does not exist at present. */
+function possibleQueueSize(size: number): boolean {
+  return Number.isInteger(size) && size >= 0 && size <= 32768 && (size & (size - 1)) === 0;
 }

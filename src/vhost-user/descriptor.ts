@@ -68,7 +68,7 @@ export interface MessageDescriptor<Q = unknown, R = unknown> {
 }
 
 /** The payload type of a message's request. */
-export type RequestOf<D> = D extends MessageDescriptor<infer Q, infer _R> ? Q : never;
+export type RequestOf<D> = D extends Pick<MessageDescriptor<infer Q>, 'request'> ? Q : never;
 
 /** What a row of the table says beyond id, name and payloads. */
 export type RowOptions<Q> = Partial<

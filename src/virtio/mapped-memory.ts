@@ -131,7 +131,7 @@ export class MappedMemory implements GuestMemory {
     access: Access,
     visit: (memory: NativeMemory, at: number, from: number, to: number) => void,
   ): void {
-    for (let done = 0; done < length; ) {
+    for (let done = 0; done < length;) {
       const at = iova + done;
       const range = this.#find(at, access);
       const count = Math.min(length - done, range.end - at);

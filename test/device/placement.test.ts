@@ -114,12 +114,7 @@ test('no two places overlap, and a packing driver finds each of them', (t) => {
         for (const b of placed) {
           if (a === b) continue;
           t.false(
-            rangesOverlap(
-              a.placement.offset,
-              a.region.length,
-              b.placement.offset,
-              b.region.length,
-            ),
+            rangesOverlap(a.placement.offset, a.region.length, b.placement.offset, b.region.length),
           );
         }
       }

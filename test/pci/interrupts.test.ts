@@ -164,6 +164,10 @@ test('other vectors changing leaves a relay alone', (t) => {
   program(cpu, 0, 0xfee00000, 0x40);
   program(cpu, 2, 0xfee00000, 0x42);
   t.is(host.relays.get(7), before);
+  // Nor does anything that ends where it began: a busy relay is not torn down for it.
+  setControl(0x8000);
+  cpu.setBar(1, 28, 4, 0);
+  t.is(host.relays.get(7), before);
 });
 
 test('a host that cannot relay gets watched kicks, masked ones as pending bits', (t) => {

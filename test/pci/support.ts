@@ -20,9 +20,9 @@ import { FakeMemory } from '../virtio/fake-memory.js';
 /** Collects the constant messages of warnings and errors. */
 export class RecordingLog implements Logger {
   readonly lines: string[] = [];
-  trace(): void {}
-  debug(): void {}
-  info(): void {}
+  readonly trace = (): void => undefined;
+  readonly debug = (): void => undefined;
+  readonly info = (): void => undefined;
   warn(fields: object, message: string): void {
     this.lines.push(`warn ${message} ${JSON.stringify(fields)}`);
   }

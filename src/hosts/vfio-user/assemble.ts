@@ -69,7 +69,15 @@ export function assembleFunction(
   cleanup.defer(() => dma.clear());
   const id = options.pciId ?? DEFAULT_PCI_ID;
   const memory = dma.memory;
-  const pci = createFunction({ device, plan, memory, interrupts, window: window.block, id, logger });
+  const pci = createFunction({
+    device,
+    plan,
+    memory,
+    interrupts,
+    window: window.block,
+    id,
+    logger,
+  });
   const vfioDevice = new FunctionDevice({
     pci,
     dma,

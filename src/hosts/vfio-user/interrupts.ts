@@ -93,7 +93,6 @@ export class VfioUserInterrupts implements InterruptHost {
   #connect(kick: KickBinding): void {
     kick.relay?.close();
     const target = this.#connection?.irqEventFd(VFIO_PCI_MSIX_IRQ_INDEX, kick.vector);
-    kick.relay =
-      target === undefined ? undefined : this.native.relayEventFd(kick.eventfd, target);
+    kick.relay = target === undefined ? undefined : this.native.relayEventFd(kick.eventfd, target);
   }
 }

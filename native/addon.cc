@@ -1,0 +1,41 @@
+// The addon's exports: `Native` of src/native.ts.
+#include <napi.h>
+
+#include "eventfd_watch.h"
+#include "fast_regions_object.h"
+#include "files.h"
+#include "instance.h"
+#include "listener.h"
+#include "memory.h"
+#include "relay.h"
+#include "socket.h"
+#include "wrapped.h"
+
+namespace vvu {
+namespace {
+
+Napi::Object Init(Napi::Env env, Napi::Object exports) {
+  Instance::Create(env);
+  Instance& instance = Instance::Of(env);
+  Socket::Define(instance);
+  Listener::Define(instance);
+  Memory::Define(instance);
+  Watch::Define(instance);
+  Relay::Define(instance);
+  FastRegionsObject::Define(instance);
+  DefineSocketFunctions(exports);
+  DefineFileFunctions(exports);
+  DefineEventFdFunctions(exports);
+  SetFunction<Listener::Listen>(exports, "listen");
+  SetFunction<Memory::Map>(exports, "map");
+  SetFunction<Watch::Create>(exports, "watchEventFd");
+  SetFunction<Relay::Create>(exports, "relayEventFd");
+  SetFunction<FastRegionsObject::Create>(exports, "createFastRegions");
+  return exports;
+}
+
+}  // namespace
+
+NODE_API_MODULE(virtio_vhost_user, Init)
+
+}  // namespace vvu

@@ -1,0 +1,196 @@
+import { VvuError } from '../../src/errors.js';
+import type { Logger } from '../../src/log.js';
+import type { Framing, SocketHandlers } from '../../src/native.js';
+import type {
+  DoorbellKind,
+  FrontendRegion,
+  ShownRegion,
+  TunnelBackend,
+  TunnelSession,
+} from '../../src/tunnel/index.js';
+
+/** Accounts for fds: each is closed exactly once, by whoever owns it then. */
+export class FdAccount {
+  readonly open = new Set<number>();
+  #next = 1000;
+
+  make(count: number): number[] {
+    return Array.from({ length: count }, () => {
+      this.open.add(this.#next);
+      return this.#next++;
+    });
+  }
+
+  closeFd = (fd: number): void => {
+    if (!this.open.delete(fd)) {
+      throw new Error(`fd ${fd} closed twice`);
+    }
+  };
+}
+
+/** A socket whose other end is the test. */
+export class FakeSocket {
+  readonly peer = { pid: 1, uid: 2, gid: 3 };
+  readonly sent: string[] = [];
+  /** What `send` returns: false once more than this many messages are queued. */
+  highWater = Infinity;
+  started = false;
+  paused = false;
+  closed = false;
+  framing: Framing | undefined;
+  handlers: SocketHandlers | undefined;
+
+  start(framing: Framing, handlers: SocketHandlers): void {
+    this.framing = framing;
+    this.handlers = handlers;
+    this.started = true;
+  }
+
+  send(bytes: Uint8Array): boolean {
+    if (this.closed) {
+      throw new Error('send on a closed socket');
+    }
+    this.sent.push(Buffer.from(bytes).toString('hex'));
+    return this.sent.length <= this.highWater;
+  }
+
+  pause(): void {
+    this.paused = true;
+  }
+
+  resume(): void {
+    this.paused = false;
+  }
+
+  close(): void {
+    this.closed = true;
+  }
+}
+
+/** A device whose guest is the test. */
+export class FakeBackend implements TunnelBackend {
+  readonly guest: string[] = [];
+  readonly calls: string[] = [];
+  /** rxq buffers that are left. */
+  room = Infinity;
+  maxVhostQueues = 8;
+  /** Thrown by the next call that may fail. */
+  error: VvuError | undefined;
+  /** Completes a memory request; undefined: at once. */
+  gate: Promise<void> | undefined;
+  onMessage: ((hex: string) => void) | undefined;
+  closed: { session: TunnelSession; code: string; detail: string } | undefined;
+  closedCount = 0;
+  readonly #owned = new Set<number>();
+
+  constructor(private readonly fds: FdAccount) {}
+
+  toGuest(message: Uint8Array): boolean {
+    this.#throwError('device');
+    if (this.room === 0) {
+      return false;
+    }
+    this.room--;
+    const hex = Buffer.from(message).toString('hex');
+    this.guest.push(hex);
+    this.onMessage?.(hex);
+    return true;
+  }
+
+  async setMemoryTable(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
+    this.#note(`set ${regions.map((region) => region.guestAddress.toString(16)).join(' ')}`);
+    return this.#memory(regions, regions.map(shown));
+  }
+
+  async addMemoryRegion(region: FrontendRegion): Promise<ShownRegion> {
+    this.#note(`add ${region.guestAddress.toString(16)}`);
+    return this.#memory([region], shown(region, 0));
+  }
+
+  async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
+    this.#note(`remove ${region.guestAddress.toString(16)}`);
+    return this.#memory([], shown(region, 0));
+  }
+
+  bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {
+    this.#note(`${kind} ${index} ${fd === undefined ? 'none' : 'fd'}`);
+    this.#bind(fd);
+  }
+
+  bindKick(index: number, fd: number | undefined): void {
+    this.#note(`kick ${index} ${fd === undefined ? 'none' : 'fd'}`);
+    this.#bind(fd);
+  }
+
+  sessionClosed(session: TunnelSession, code: string, detail: string): void {
+    this.closedCount++;
+    this.closed = { session, code, detail };
+    for (const fd of this.#owned) {
+      this.fds.closeFd(fd);
+    }
+    this.#owned.clear();
+  }
+
+  #note(call: string): void {
+    this.calls.push(call);
+  }
+
+  #bind(fd: number | undefined): void {
+    this.#own(fd === undefined ? [] : [fd]);
+    this.#throwError('request');
+  }
+
+  async #memory<T>(regions: readonly FrontendRegion[], result: T): Promise<T> {
+    this.#own(regions.map(({ fd }) => fd));
+    await this.gate;
+    this.#throwError('request');
+    return result;
+  }
+
+  #own(fds: readonly number[]): void {
+    for (const fd of fds) {
+      if (this.closed !== undefined) {
+        this.fds.closeFd(fd);
+      } else {
+        this.#owned.add(fd);
+      }
+    }
+  }
+
+  #throwError(scope: VvuError['scope']): void {
+    const { error } = this;
+    if (error?.scope === scope) {
+      this.error = undefined;
+      throw error;
+    }
+  }
+}
+
+/** Where the fake's window shows the region with this number. */
+function shown(region: Omit<FrontendRegion, 'fd'>, index: number): ShownRegion {
+  const { guestAddress, size, userAddress } = region;
+  return { guestAddress, size, userAddress, mmapOffset: 0xabc000n + BigInt(index) };
+}
+
+export interface LogLine {
+  readonly level: string;
+  readonly fields: object;
+  readonly text: string;
+}
+
+/** A logger that keeps its lines. */
+export function recordingLogger(lines: LogLine[]): Logger {
+  const at = (level: string) => (fields: object, text: string) => {
+    lines.push({ level, fields, text });
+  };
+  const logger: Logger = {
+    trace: at('trace'),
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    child: () => logger,
+    isLevelEnabled: () => true,
+  };
+  return logger;
+}
