@@ -58,7 +58,7 @@ export class EchoPair {
   poll(): number {
     const { transmit, receive } = this;
     if (transmit === undefined || transmit.failed) return 0;
-    if (!transmit.enabled) return this.serve(transmit, (chain) => this.discard(chain));
+    if (!transmit.enabled) return this.serve(transmit, () => this.discard());
     if (!usable(receive)) return 0;
     return this.serve(transmit, (chain) => this.echo(transmit, receive, chain), receive);
   }
@@ -96,21 +96,21 @@ export class EchoPair {
     return count;
   }
 
-  private discard(_chain: Chain): boolean {
+  private discard(): boolean {
     this.counters.drops++;
     return true;
   }
 
   private echo(transmit: BackendQueue, receive: BackendQueue, chain: Chain): boolean {
     const length = chain.readableLength;
-    if (length <= this.headerBytes || length > MAX_PACKET) return this.discard(chain);
+    if (length <= this.headerBytes || length > MAX_PACKET) return this.discard();
     const room = this.collect(receive, length);
     if (room < length) {
       const { buffers } = this;
       receive.ring.unpop(buffers.length);
       // Without mergeable buffers a packet fits in one or in none; with them, in a whole ring.
       const all = this.mergeable ? receive.ring.size : 1;
-      if (buffers.length >= all) return this.discard(chain);
+      if (buffers.length >= all) return this.discard();
       this.shortage = buffers.length;
       this.counters.waits++;
       return false;

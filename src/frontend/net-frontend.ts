@@ -113,9 +113,9 @@ export class NetFrontend {
 
   /** Listens, and takes the first connection; for devices that connect themselves. */
   static accept(path: string, options: FrontendOptions = {}): Promise<NetFrontend> {
-    const { listen } = options.native ?? realNative;
+    const native = options.native ?? realNative;
     return new Promise((resolve, reject) => {
-      const listener = listen(path, {}, (socket) => {
+      const listener = native.listen(path, {}, (socket) => {
         listener.close();
         try {
           resolve(new NetFrontend(socket, options));

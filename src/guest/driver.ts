@@ -68,6 +68,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private readonly statusIntervalMs: number;
   private queues: RunningQueues | undefined;
   private up = false;
+  private started = false;
   private statusDue = 0;
 
   /**
@@ -102,6 +103,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
 
   /** Tells the device that the backend is up (SLAVE_UP). */
   start(): void {
+    this.started = true;
     this.setSlaveUp();
   }
 
@@ -115,6 +117,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
    * the device is gone
    */
   poll(limit = 32): number {
+    if (!this.started || this.queues === undefined) return 0;
     try {
       return this.checkStatus(performance.now()) + this.receive(limit);
     } catch (error) {
@@ -251,7 +254,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
 
   private receive(limit: number): number {
     let done = 0;
-    while (done < limit && this.queues !== undefined && this.queues.txq.hasRoom()) {
+    while (done < limit && this.queues?.txq.hasRoom() === true) {
       const message = this.queues.rxq.take() ?? this.takeBeforeSleep(this.queues);
       if (message === undefined) break;
       done++;
@@ -280,6 +283,6 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     old?.rxq.free();
     old?.txq.free();
     this.queues = this.initialize();
-    this.setSlaveUp();
+    if (this.started) this.setSlaveUp();
   }
 }

@@ -43,7 +43,7 @@ export class Recorder implements SocketHandlers {
   readonly messages: Received[] = [];
   /** Names of the calls, in order. */
   readonly calls: string[] = [];
-  closes: { code: string; detail: string }[] = [];
+  readonly closes: { code: string; detail: string }[] = [];
   onMessage: ((received: Received) => void) | undefined;
   onWritable: (() => void) | undefined;
 

@@ -82,7 +82,8 @@ export class Rig {
   readonly log: LogLine[] = [];
   readonly session: FrontendSession;
 
-  constructor(options: Partial<SessionOptions> = {}) {
+  constructor(options: Partial<SessionOptions> = {}, maxVhostQueues = 8) {
+    this.backend.maxVhostQueues = maxVhostQueues;
     this.session = new FrontendSession({
       socket: this.socket,
       backend: this.backend,
@@ -147,4 +148,13 @@ export class Rig {
 /** Lets promises that are settled run their handlers. */
 export async function settle(): Promise<void> {
   await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** A promise that stays open until `open` is called. */
+export function makeGate(): { readonly closed: Promise<void>; open(): void } {
+  let open: () => void = () => undefined;
+  const closed = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { closed, open: () => open() };
 }

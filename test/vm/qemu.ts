@@ -19,6 +19,8 @@ const KERNEL_ARGUMENTS = [
 ];
 const BOOT_TIMEOUT = 60_000;
 const STOP_TIMEOUT = 10_000;
+/** Not longer: a QEMU that still waits for some socket at its start will not answer at all. */
+const QUIT_TIMEOUT = 2_000;
 const COMMAND_TIMEOUT = 15_000;
 const KEPT_OUTPUT = 64 * 1024;
 
@@ -80,7 +82,7 @@ export class Vm {
       ...['-append', [...KERNEL_ARGUMENTS, ...(options.kernelArgs ?? [])].join(' ')],
       ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
       ...['-chardev', `socket,id=agent,path=${agentPath}`, '-serial', 'chardev:agent'],
-      ...['-chardev', `socket,id=qmp,path=${qmpPath}`, '-mon', 'chardev=qmp,mode=control'],
+      ...['-qmp', `unix:${qmpPath}`],
       ...(options.args ?? []),
     ];
     // setpriv ends QEMU when this process ends without having been able to.
@@ -161,8 +163,8 @@ export class Vm {
   async close(): Promise<void> {
     if (this.#alive) {
       // It may end before it answers.
-      await this.#qmp.execute('quit', {}, STOP_TIMEOUT).catch(() => undefined);
-      await this.exited(STOP_TIMEOUT).catch(() => this.kill());
+      await this.#qmp.execute('quit', {}, QUIT_TIMEOUT).catch(() => undefined);
+      await this.exited(QUIT_TIMEOUT).catch(() => this.kill());
     }
     for (const socket of this.#sockets) socket.close();
     await this.#folder.remove();

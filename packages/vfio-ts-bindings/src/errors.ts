@@ -24,14 +24,14 @@ export class VfioUserError extends Error {
 
 /**
  * The errno to answer with when a handler threw: that of a {@link VfioUserError}, that of an error
- * whose `code` is an errno name (Node's system errors), and `EIO` for anything else.
+ * whose `code` is an errno name (Node's system errors), and `fallback` for anything else.
  */
-export function errnoOf(error: unknown): number {
-  if (error instanceof VfioUserError) return error.errno === 0 ? Errno.EIO : error.errno;
+export function errnoOf(error: unknown, fallback: number = Errno.EIO): number {
+  if (error instanceof VfioUserError) return error.errno === 0 ? fallback : error.errno;
   if (error instanceof Error && 'code' in error && typeof error.code === 'string') {
-    return errnoNumber(error.code) ?? Errno.EIO;
+    return errnoNumber(error.code) ?? fallback;
   }
-  return Errno.EIO;
+  return fallback;
 }
 
 /** One line for a log, whatever was thrown. */

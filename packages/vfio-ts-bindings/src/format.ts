@@ -57,7 +57,7 @@ function formatValue(name: string, value: unknown): string {
       .map(([key, field]) => `${key}: ${formatValue(key, field)}`);
     return `{${fields.join(', ')}}`;
   }
-  return JSON.stringify(value) ?? 'undefined';
+  return JSON.stringify(value);
 }
 
 function formatNumber(name: string, value: number | bigint): string {

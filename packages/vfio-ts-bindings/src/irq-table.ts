@@ -15,7 +15,7 @@ import { messageOf, VfioUserError } from './errors.js';
 
 interface Vector {
   /** Owned by the table. */
-  readonly fds: Partial<Record<IrqAction, number>>;
+  readonly fds: Map<IrqAction, number>;
   masked: boolean;
   /** Triggered while masked. */
   pending: boolean;
@@ -44,7 +44,11 @@ export class IrqTable {
     private readonly ports: IrqPorts,
   ) {
     this.#vectors = infos.map(({ count }) =>
-      Array.from({ length: count }, () => ({ fds: {}, masked: false, pending: false })),
+      Array.from({ length: count }, () => ({
+        fds: new Map<IrqAction, number>(),
+        masked: false,
+        pending: false,
+      })),
     );
   }
 
@@ -77,14 +81,14 @@ export class IrqTable {
     } else {
       if (fds.length > 0) throw new VfioUserError('EINVAL', 'fds without IRQ_SET_DATA_EVENTFD');
       for (let i = 0; i < count; i += 1) {
-        if (bools === undefined || bools[i] !== 0) this.#act(index, start + i, action);
+        if (bools?.[i] !== 0) this.#act(index, start + i, action);
       }
     }
     this.ports.changed(index, start, count);
   }
 
   eventFd(index: number, vector: number, action: IrqAction): number | undefined {
-    return this.#vectors[index]?.[vector]?.fds[action];
+    return this.#vectors[index]?.[vector]?.fds.get(action);
   }
 
   masked(index: number, vector: number): boolean {
@@ -94,7 +98,7 @@ export class IrqTable {
   /** Signals the vector, or remembers it while it is masked. @returns whether it was signalled */
   trigger(index: number, vector: number): boolean {
     const state = this.#vectors[index]?.[vector];
-    const fd = state?.fds.trigger;
+    const fd = state?.fds.get('trigger');
     if (state === undefined || fd === undefined) return false;
     if (state.masked) {
       state.pending = true;
@@ -145,10 +149,10 @@ export class IrqTable {
     for (let i = 0; i < count; i += 1) {
       const state = this.#vectors[index]?.[start + i];
       if (state === undefined) continue;
-      const old = state.fds[action];
+      const old = state.fds.get(action);
       const fd = fds[i];
-      if (fd === undefined) delete state.fds[action];
-      else state.fds[action] = fd;
+      if (fd === undefined) state.fds.delete(action);
+      else state.fds.set(action, fd);
       if (old !== undefined) this.ports.close(old);
       if (action === 'trigger' && fd === undefined) state.pending = false;
     }
@@ -165,22 +169,24 @@ export class IrqTable {
   #mask(state: Vector): void {
     if (state.masked) return;
     state.masked = true;
-    if (state.fds.mask !== undefined) this.#signal(state.fds.mask);
+    this.#tell(state, 'mask');
   }
 
   #unmask(index: number, vector: number, state: Vector): void {
     if (!state.masked) return;
     state.masked = false;
-    if (state.fds.unmask !== undefined) this.#signal(state.fds.unmask);
+    this.#tell(state, 'unmask');
     if (state.pending) this.trigger(index, vector);
   }
 
+  #tell(state: Vector, action: IrqAction): void {
+    const fd = state.fds.get(action);
+    if (fd !== undefined) this.#signal(fd);
+  }
+
   #resetVector(state: Vector): void {
-    for (const action of ['trigger', 'mask', 'unmask'] as const) {
-      const fd = state.fds[action];
-      delete state.fds[action];
-      if (fd !== undefined) this.ports.close(fd);
-    }
+    for (const fd of state.fds.values()) this.ports.close(fd);
+    state.fds.clear();
     state.masked = false;
     state.pending = false;
   }

@@ -72,7 +72,7 @@ function define<Q, R>(
     maxReplyFds: 0,
     ...rules,
   };
-  byId.set(id, descriptor as MessageDescriptor);
+  byId.set(id, descriptor);
   return descriptor;
 }
 
@@ -140,12 +140,7 @@ export const Messages = {
     dmaWriteReplyCodec,
     { direction: 'server-to-client' },
   ),
-  DEVICE_RESET: define(
-    'VFIO_USER_DEVICE_RESET',
-    c.VFIO_USER_DEVICE_RESET,
-    emptyCodec,
-    emptyCodec,
-  ),
+  DEVICE_RESET: define('VFIO_USER_DEVICE_RESET', c.VFIO_USER_DEVICE_RESET, emptyCodec, emptyCodec),
   REGION_WRITE_MULTI: define(
     'VFIO_USER_REGION_WRITE_MULTI',
     c.VFIO_USER_REGION_WRITE_MULTI,

@@ -52,11 +52,10 @@ export function acceptVersion(
     throw new VfioUserError('ENOTSUP', `version ${request.major}.${request.minor} not supported`);
   }
   const proposed = parseCapabilities(request.data, limits.maxVersionData);
-  const features = combine(proposed, proposed, limits, willing);
-  const caps: Record<string, unknown> = {
-    max_msg_fds: limits.maxMsgFds,
-  };
+  const features = combine(proposed, proposed.remapOps, limits, willing);
   const { maxDataXferSize, maxDmaMaps, pgsizes } = features;
+  const caps: Record<string, unknown> = {};
+  if (proposed.maxMsgFds !== undefined) caps['max_msg_fds'] = limits.maxMsgFds;
   if (
     proposed.maxDataXferSize !== undefined ||
     maxDataXferSize !== VFIO_USER_DEFAULT_MAX_DATA_XFER_SIZE
@@ -101,14 +100,14 @@ export function concludeVersion(
     throw new VfioUserError('EPROTO', `server answered with version ${reply.major}.${reply.minor}`);
   }
   const answered = parseCapabilities(reply.data, limits.maxVersionData);
-  // The server does not say how many operations it sends: they are what this client offered.
-  const offered = { ...answered, remapOps: REGION_REMAP_DEFAULT_MAX_OPS };
-  return combine(answered, offered, limits, willing);
+  // How many operations a command may have is what this client offered, not what it was answered.
+  const remapOps = answered.remapOps === undefined ? undefined : REGION_REMAP_DEFAULT_MAX_OPS;
+  return combine(answered, remapOps, limits, willing);
 }
 
 function combine(
   peer: Capabilities,
-  remapFrom: Capabilities,
+  remapOps: number | undefined,
   limits: VfioUserLimits,
   willing: Willing,
 ): PeerFeatures {
@@ -116,7 +115,7 @@ function combine(
   if (pgsizes % PAGE_SIZE !== 0) {
     throw new VfioUserError('EINVAL', `page sizes 0x${pgsizes.toString(16)} below 4096`);
   }
-  const regionRemap = willing.regionRemap && peer.remapOps !== undefined && maxMsgFds > 0;
+  const regionRemap = willing.regionRemap && remapOps !== undefined;
   return {
     maxMsgFds,
     maxDataXferSize: Math.min(maxDataXferSize, limits.maxDataXferSize),
@@ -124,6 +123,6 @@ function combine(
     pgsizes,
     writeMultiple: willing.writeMultiple && peer.writeMultiple === true,
     regionRemap,
-    maxRemapOps: regionRemap ? (remapFrom.remapOps ?? 0) : 0,
+    maxRemapOps: regionRemap ? remapOps : 0,
   };
 }

@@ -21,6 +21,8 @@ export interface VfioUserServerOptions {
   readonly writeMultiple?: boolean;
   /** How long to wait for the reply to a DMA or remap request, in ms. Default 10,000. */
   readonly requestTimeoutMs?: number;
+  /** The connection ended, negotiated or not; called once, after the device was told. */
+  readonly onClosed?: (reason: string, detail: string) => void;
   readonly log?: VfioUserLog;
 }
 

@@ -53,14 +53,13 @@ async function demonstrate(options: DemoOptions, cleanup: Cleanup): Promise<void
   print(`          vfio-user  ${sockets.vfio}`);
   print(`          vhost-user ${sockets.vhost}`);
 
-  const { driver, echo, loop } = await startBackend(sockets.vfio, options, cleanup);
+  const { driver, echo, loop, observer } = await startBackend(sockets.vfio, options, cleanup);
   print(`backend   virtio-net echo over vfio-user, poll mode, uuid ${formatUuid(driver.uuid)}`);
   print(`          window of ${formatSize(driver.window.size)}, ${driver.maxVhostQueues} vrings`);
 
   const frontend = options.frontend(sockets.vhost, queues);
   print(`frontend  ${frontend.name}, ${queues} queue pair(s)`);
   print('\nmessages (-> to the backend in the guest, <- its replies)');
-  const observer = new TunnelObserver(driver, driver.window, print);
   cleanup.defer(() => frontend.stop());
   const traffic = await withLoop(loop, async () => {
     await frontend.start();
@@ -98,6 +97,8 @@ async function startBackend(path: string, options: DemoOptions, cleanup: Cleanup
   cleanup.defer(() => access.close());
   const driver = new VvuDriver(access, { logger });
   cleanup.defer(() => driver.close());
+  // Listens before the backend does, so that a request is printed before the reply to it.
+  const observer = new TunnelObserver(driver, driver.window, options.print);
   const echo = new NetEcho(options.queues);
   new VhostUserBackend(driver, echo, { logger });
   driver.start();
@@ -105,7 +106,7 @@ async function startBackend(path: string, options: DemoOptions, cleanup: Cleanup
   // Whoever waits for the loop gets its error; this only keeps it from counting as unhandled.
   loop.ended.catch(() => undefined);
   cleanup.defer(() => loop.stop());
-  return { driver, echo, loop };
+  return { driver, echo, loop, observer };
 }
 
 /** Runs `work`, and fails with the loop's error if the loop ends before it. */

@@ -28,7 +28,7 @@ export function checkLength(payload: Uint8Array, length: number, what: string): 
 
 /** @throws VfioUserError EINVAL if a field that must be zero is not */
 export function checkZero(value: number | bigint, what: string): void {
-  if (value != 0) throw new VfioUserError('EINVAL', `${what} must be zero, is ${value}`);
+  if (BigInt(value) !== 0n) throw new VfioUserError('EINVAL', `${what} must be zero, is ${value}`);
 }
 
 /** @throws VfioUserError EINVAL if bits outside of `known` are set */

@@ -49,8 +49,7 @@ export const regionInfoRequestCodec: Codec<RegionInfoRequest> = {
     checkZero(reader.u64(), 'offset');
     return { argsz, index };
   },
-  encode: ({ argsz, index }) =>
-    new WireWriter(REGION_INFO_SIZE).u32(argsz).u32(0).u32(index).bytes,
+  encode: ({ argsz, index }) => new WireWriter(REGION_INFO_SIZE).u32(argsz).u32(0).u32(index).bytes,
 };
 
 /** Payload bytes of a full reply. */
