@@ -30,6 +30,8 @@ export interface VfioUserAccessOptions {
   readonly dmaBytes?: number;
   /** Longest wait for one register access in milliseconds. Default 5,000. */
   readonly requestTimeoutMs?: number;
+  /** Offer `region_remap`, so that the window can be mapped at run time. Default true. */
+  readonly regionRemap?: boolean;
   /** The device is gone; every further access throws. */
   readonly onClosed?: (reason: string, detail: string) => void;
 }
@@ -64,7 +66,7 @@ export class VfioUserPciAccess implements PciAccess {
     const transport = new NativeTransport(this.native, this.native.connect(path));
     this.client = new VfioUserClient(transport, {
       requestTimeoutMs: options.requestTimeoutMs ?? 5000,
-      regionRemap: (request) => this.remap(request),
+      ...(options.regionRemap !== false && { regionRemap: (request) => this.remap(request) }),
       onClosed: (reason, detail) => {
         this.log.info({ reason, detail }, 'device connection closed');
         if (!this.closed) options.onClosed?.(reason, detail);

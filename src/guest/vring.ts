@@ -4,6 +4,7 @@ import type { VringAddress } from '../vhost-user/index.js';
 import type { GuestMemory, QueueConfig } from '../virtio/ports.js';
 import {
   INDEX_OFFSET,
+  checkQueueConfig,
   descriptorAreaBytes,
   deviceAreaBytes,
   driverAreaBytes,
@@ -99,13 +100,15 @@ export class Vring {
   locate(memory: FrontendMemory): QueueConfig {
     const { addresses, index, size } = this;
     if (addresses === undefined) throw new VvuError('RING_ADDRESS', 'request', 'no addresses');
-    return {
+    const config = {
       index,
       size,
       descriptorArea: memory.translateUser(addresses.descriptor, descriptorAreaBytes(size)),
       driverArea: memory.translateUser(addresses.available, driverAreaBytes(size)),
       deviceArea: memory.translateUser(addresses.used, deviceAreaBytes(size)),
     };
+    checkQueueConfig(config);
+    return config;
   }
 }
 

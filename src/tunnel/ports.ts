@@ -50,7 +50,10 @@ export interface TunnelBackend {
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void;
   /** The same for the kick eventfd of a vring. */
   bindKick(index: number, fd: number | undefined): void;
-  /** The session is over; what was bound and shown for it is taken back by the device. */
+  /**
+   * The session is over; what was bound and shown for it is taken back by the device. Called once
+   * per session, also from inside {@link TunnelSession.close}.
+   */
   sessionClosed(session: TunnelSession, code: string, detail: string): void;
 }
 

@@ -283,15 +283,20 @@ test.serial('views share the memory and are detached by release', (t) => {
     codeOf(() => memory(1 << 17).view(0, (1 << 16) + 1)),
     'OUT_OF_RANGE',
   );
-  // A view can't be moved to another thread, which would not see the release: Node copies it.
-  const moved = structuredClone(view, { transfer: [view.buffer as ArrayBuffer] });
+  // A view can't be moved to another thread, which would not see the release. Node 20 copies it,
+  // later versions throw.
+  try {
+    const copy = structuredClone(view, { transfer: [view.buffer as ArrayBuffer] });
+    copy[3] = 99;
+  } catch (error) {
+    t.is((error as Error).name, 'DataCloneError');
+  }
   t.is(view.length, 64);
-  moved[3] = 99;
   t.is(view[3], 7);
   region.release();
   t.is(view.length, 0);
   t.is(same.byteLength, 0);
-  t.is(view[3], undefined);
+  t.deepEqual([...view], []);
 });
 
 test.serial('after release every access throws RELEASED', (t) => {

@@ -1,6 +1,4 @@
 import type { ExecutionContext } from 'ava';
-import { BareFrontend, GET_FEATURES, reply, request } from './bare-frontend.js';
-import type { DeviceProcess } from './device-process.js';
 import type { GuestBuffer } from './guest-memory.js';
 import { GuestPci } from './guest-pci.js';
 import { GuestQueue } from './guest-queue.js';
@@ -15,11 +13,21 @@ import type { Vm } from './qemu.js';
 /** The RFC's id: vendor of virtio, device 0x1040 + 24. */
 export const DEVICE_ID = '1af4:1058';
 
-/** Device configuration: le32 status, le32 max_vhost_queues, u8 uuid[16]. */
-const SLAVE_UP = 1;
-const MASTER_UP = 2;
+/** Capability types of virtio-vhost-user. */
+export const CAP_DOORBELL = 6;
+export const CAP_NOTIFICATION = 7;
+export const CAP_SHARED_MEMORY = 8;
 
-const TIMEOUT = 10_000;
+/** Bits of the status, the first field of the device configuration. */
+export const SLAVE_UP = 1;
+export const MASTER_UP = 2;
+
+/** Vectors as the drivers in the wild use them, but each cause has one of its own. */
+export const CONFIG_VECTOR = 0;
+export const RX_VECTOR = 1;
+export const TX_VECTOR = 2;
+export const KICK_VECTOR = 3;
+export const VECTORS = 4;
 
 /** How a guest learns of interrupts: through VFIO, or by MSI-X into its memory. */
 export interface Interrupts {
@@ -35,12 +43,6 @@ export interface DriverResources {
   readonly pages: readonly [number, number];
   readonly interrupts: Interrupts;
 }
-
-/** Vectors as the drivers in the wild use them, but one per queue, to tell the queues apart. */
-const CONFIG_VECTOR = 0;
-const RX_VECTOR = 1;
-const TX_VECTOR = 2;
-export const VECTORS = 3;
 
 /** Finds the device in the guest. */
 export async function openDevice(vm: Vm): Promise<GuestVirtio> {
@@ -58,50 +60,12 @@ async function writeStatus(device: GuestVirtio, status: number): Promise<void> {
   await device.pci.write(bar, offset, 4, status);
 }
 
-/**
- * Drives the device through a frontend's visit: a driver comes up, a frontend connects, a
- * message goes each way, the frontend leaves. Every step is seen by its interrupt. Then the
- * device is reset.
- */
-export async function tunnelOnce(
-  t: ExecutionContext,
-  process: DeviceProcess,
-  device: GuestVirtio,
-  driver: DriverResources,
-): Promise<void> {
-  const { interrupts } = driver;
-  const [rx, tx] = await bringUp(t, device, driver);
-  const frontend = await BareFrontend.connect(process.vhostUser);
-  try {
-    t.true(await interrupts.fired(CONFIG_VECTOR, TIMEOUT), 'interrupt for the frontend coming');
-    t.is(await readStatus(device), SLAVE_UP | MASTER_UP);
-    // The 2019 driver reads ISR under MSI-X, and wants bit 1 for a configuration change.
-    t.is((await device.isr()) & 2, 2);
-
-    frontend.send(request(GET_FEATURES));
-    t.deepEqual(await rx.used(TIMEOUT), request(GET_FEATURES));
-    t.true(await interrupts.fired(RX_VECTOR, TIMEOUT), 'interrupt of rxq');
-
-    const features = Buffer.alloc(8);
-    features.writeBigUInt64LE(VIRTIO_F_VERSION_1 | 1n);
-    const answer = reply(GET_FEATURES, features);
-    await tx.send(answer);
-    t.deepEqual(await frontend.receive(answer.length, TIMEOUT), answer);
-    t.truthy(await tx.used(TIMEOUT));
-    t.true(await interrupts.fired(TX_VECTOR, TIMEOUT), 'interrupt of txq');
-  } finally {
-    await frontend.close();
-  }
-  t.true(await interrupts.fired(CONFIG_VECTOR, TIMEOUT), 'interrupt for the frontend leaving');
-  t.is(await readStatus(device), 0);
-  await device.reset();
-}
-
-async function bringUp(
+/** What a driver does until it is ready for a frontend: rxq and txq, buffers, SLAVE_UP. */
+export async function bringUp(
   t: ExecutionContext,
   device: GuestVirtio,
   { memory, address, pages }: DriverResources,
-): Promise<[GuestQueue, GuestQueue]> {
+): Promise<{ rx: GuestQueue; tx: GuestQueue }> {
   const offered = await device.features();
   t.true((offered & VIRTIO_F_VERSION_1) !== 0n);
   await device.negotiate(VIRTIO_F_VERSION_1 | (offered & VIRTIO_F_ACCESS_PLATFORM));
@@ -115,8 +79,27 @@ async function bringUp(
   const rx = await queue(0, RX_VECTOR);
   const tx = await queue(1, TX_VECTOR);
   await device.driverOk();
-  for (let buffers = 0; buffers < 4; buffers++) await rx.offer();
+  for (let buffers = 0; buffers < 6; buffers++) await rx.offer();
   await writeStatus(device, SLAVE_UP);
   t.is(await readStatus(device), SLAVE_UP);
-  return [rx, tx];
+  return { rx, tx };
+}
+
+/** Stores into a call doorbell the way the drivers do: the queue's index, 16 bits. */
+export async function ringDoorbell(device: GuestVirtio, vring: number): Promise<void> {
+  const { bar, offset, bytes } = device.structure(CAP_DOORBELL);
+  const stride = bytes.readUInt32LE(16);
+  await device.pci.write(bar, offset + vring * stride, 2, vring);
+}
+
+/** Assigns a vector to a vring's kicks; resolves with what reads back. */
+export async function setKickVector(
+  device: GuestVirtio,
+  vring: number,
+  vector: number,
+): Promise<number> {
+  const { bar, offset } = device.structure(CAP_NOTIFICATION);
+  await device.pci.write(bar, offset, 2, vring);
+  await device.pci.write(bar, offset + 2, 2, vector);
+  return device.pci.read(bar, offset + 2, 2);
 }

@@ -1,5 +1,5 @@
 import { spawn, type ChildProcess } from 'node:child_process';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../support/paths.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/temporary.js';
@@ -69,6 +69,12 @@ export class DeviceProcess {
   /** How many file descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+  /** How many ranges of files it has mapped. */
+  get mappings(): number {
+    const maps = readFileSync(`/proc/${this.#child.pid}/maps`, 'latin1');
+    return maps.split('\n').filter((line) => / \//.test(line)).length;
   }
 
   /** SIGTERM; resolves with how it ended, "status 0" when it stopped cleanly. */

@@ -5,8 +5,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { available, declareTests } from '../support/declare-tests.js';
 import { temporaryFolder } from '../support/temporary.js';
 import { vmKit } from '../support/vm-kit.js';
-import { DEVICE_ID, openDevice, readStatus, tunnelOnce, VECTORS } from './device-guest.js';
+import {
+  CAP_DOORBELL,
+  CAP_NOTIFICATION,
+  CAP_SHARED_MEMORY,
+  DEVICE_ID,
+  openDevice,
+  readStatus,
+  VECTORS,
+} from './device-guest.js';
 import { DeviceProcess } from './device-process.js';
+import { visit } from './device-visit.js';
 import { GuestBuffer } from './guest-memory.js';
 import { MemoryVectors } from './guest-msix.js';
 import { RESOURCE_64BIT, RESOURCE_MEMORY, RESOURCE_PREFETCH } from './guest-pci.js';
@@ -26,15 +35,21 @@ const vmTest = declareTests(reason);
 const folder = await temporaryFolder('device-test', '/dev/shm');
 test.after.always(() => folder.remove());
 
-const WINDOW_SIZE = bytes('16M');
+/** The preset file's part of the window, and all of it: the rest is for trapped regions. */
+const PRESET_SIZE = bytes('16M');
+const WINDOW_SIZE = bytes('32M');
 const QUEUES = 256;
 const UUID = '6a1b2c3d-0011-2233-4455-66778899aabb';
 const CAP_PCI_CFG = 5;
-const CAP_DOORBELL = 6;
-const CAP_NOTIFICATION = 7;
-const CAP_SHARED_MEMORY = 8;
 
 type Layout = 'split' | 'rfc';
+
+/** The device at hand, and its window's preset file. */
+interface Setup {
+  readonly process: DeviceProcess;
+  readonly layout: Layout;
+  readonly path: string;
+}
 
 /** Where each layout puts things; what the rest may be is up to the device. */
 const LAYOUTS = {
@@ -124,7 +139,7 @@ async function checkWindow(
   const length = 65536;
   const file = await open(path, 'r+');
   try {
-    for (const at of [0, 4096, WINDOW_SIZE - length]) {
+    for (const at of [0, 4096, PRESET_SIZE - length]) {
       await pci.fill(bar, offset + at, length, at + 1);
       const seen = Buffer.alloc(length);
       await file.read(seen, 0, length, at);
@@ -170,19 +185,20 @@ async function checkReset(t: ExecutionContext, device: GuestVirtio): Promise<voi
 }
 
 /** A frontend's visit, in a guest without an IOMMU. */
-async function tunnelByMemory(
+async function visitByMemory(
   t: ExecutionContext,
-  process: DeviceProcess,
+  { process, path }: Setup,
   device: GuestVirtio,
 ): Promise<void> {
   const memory = await GuestBuffer.huge(device.pci.vm);
   const vectors = await MemoryVectors.enable(device.pci, memory, { offset: 8192, count: VECTORS });
-  await tunnelOnce(t, process, device, {
+  const driver = {
     memory,
-    address: (offset) => memory.address + BigInt(offset),
+    address: (offset: number) => memory.address + BigInt(offset),
     pages: [0, 4096],
     interrupts: vectors,
-  });
+  } as const;
+  await visit(t, { process, device, driver, window: device.pci, preset: path });
   await vectors.disable();
   await memory.free();
 }
@@ -191,33 +207,38 @@ const MAPS = 600;
 const FIRST_IOVA = 0x1_0000_0000n;
 
 /** The same behind a vIOMMU: the queues are in two of many small mappings of one RAM file. */
-async function tunnelByVfio(
+async function visitByVfio(
   t: ExecutionContext,
-  process: DeviceProcess,
+  { process, layout, path }: Setup,
   device: GuestVirtio,
 ): Promise<void> {
   const { pci } = device;
   await pci.enableInterrupts(VECTORS);
+  const descriptors = process.descriptors;
+  const mappings = process.mappings;
   const chunks = { count: MAPS, stride: 8192 };
   const memory = await GuestBuffer.mapped(pci.vm, FIRST_IOVA, chunks);
-  await tunnelOnce(t, process, device, {
+  // Each mapping came with a descriptor of its own for the same file.
+  t.true(process.descriptors <= descriptors + 2, 'no descriptor is kept per mapping');
+  t.true(process.mappings <= mappings + 2, 'nothing is mapped per mapping');
+  const driver = {
     memory,
-    address: (offset) => FIRST_IOVA + BigInt(2 * offset),
+    address: (offset: number) => FIRST_IOVA + BigInt(2 * offset),
     pages: [4096 * 100, 4096 * (MAPS - 1)],
     interrupts: {
-      fired: async (vector, timeout) => (await pci.interrupts(vector, timeout)) > 0,
+      fired: async (vector: number, timeout: number) => (await pci.interrupts(vector, timeout)) > 0,
     },
-  });
+  } as const;
+  // In the rfc layout VFIO has claimed the window's BAR along with the doorbells.
+  const window = layout === 'split' ? pci.sysfs : pci;
+  await checkWindow(t, window, layout, path);
+  await visit(t, { process, device, driver, window, preset: path });
   await memory.free();
   await pci.disableInterrupts();
 }
 
-async function plainGuest(
-  t: ExecutionContext,
-  process: DeviceProcess,
-  layout: Layout,
-  path: string,
-): Promise<void> {
+async function plainGuest(t: ExecutionContext, setup: Setup): Promise<void> {
+  const { process, layout, path } = setup;
   const vm = await Vm.start(kit!, { args: vfioUserArguments(process.vfioUser) });
   t.teardown(() => vm.close());
   const device = await openDevice(vm);
@@ -227,23 +248,19 @@ async function plainGuest(
   await checkDeviceConfig(t, device);
   await checkWindow(t, device.pci, layout, path);
   await checkReset(t, device);
-  await tunnelByMemory(t, process, device);
+  await visitByMemory(t, setup, device);
   await device.negotiate(VIRTIO_F_VERSION_1);
   await device.driverOk();
   await vm.reboot();
   const again = await openDevice(vm);
   t.is(await again.get('deviceStatus'), 0);
   await checkWindow(t, again.pci, layout, path);
-  await tunnelByMemory(t, process, again);
+  await visitByMemory(t, setup, again);
   t.is(await vm.powerOff(), 'status 0');
 }
 
-async function guestWithIommu(
-  t: ExecutionContext,
-  process: DeviceProcess,
-  layout: Layout,
-  path: string,
-): Promise<void> {
+async function guestWithIommu(t: ExecutionContext, setup: Setup): Promise<void> {
+  const { process } = setup;
   const vm = await Vm.start(kit!, { iommu: true, args: vfioUserArguments(process.vfioUser) });
   t.teardown(() => vm.close());
   const found = await openDevice(vm);
@@ -251,10 +268,7 @@ async function guestWithIommu(
   for (let round = 0; round < 3; round++) {
     await found.pci.openVfio();
     const device = await openDevice(vm);
-    await tunnelByVfio(t, process, device);
-    // In the rfc layout VFIO has claimed the window's BAR along with the doorbells.
-    const window = layout === 'split' ? device.pci.sysfs : device.pci;
-    await checkWindow(t, window, layout, path);
+    await visitByVfio(t, setup, device);
     await vm.run('vfio-reset');
     t.is(await device.get('deviceStatus'), 0);
     await found.pci.closeVfio();
@@ -282,21 +296,22 @@ for (const layout of ['split', 'rfc'] as const) {
     const path = join(folder.path, `window-${layout}`);
     const process = await DeviceProcess.start({
       layout,
-      window: `path=${path},size=16M`,
+      window: `path=${path},size=16M,trapped=16M`,
       uuid: UUID,
     });
     t.teardown(async () => {
       if (!t.passed) t.log(process.log);
       await process.close();
     });
+    const setup = { process, layout, path };
     const descriptors = process.descriptors;
-    await plainGuest(t, process, layout, path);
+    await plainGuest(t, setup);
     t.true(await settles(process, descriptors), 'descriptors after a power-off');
-    await guestWithIommu(t, process, layout, path);
+    await guestWithIommu(t, setup);
     t.true(await settles(process, descriptors), 'descriptors after a killed VM');
     const vm = await Vm.start(kit!, { args: vfioUserArguments(process.vfioUser) });
     t.teardown(() => vm.close());
-    await tunnelByMemory(t, process, await openDevice(vm));
+    await visitByMemory(t, setup, await openDevice(vm));
     t.is(await vm.powerOff(), 'status 0');
     t.is(await process.stop(), 'status 0');
     t.false(process.hasSockets);
