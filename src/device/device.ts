@@ -243,6 +243,7 @@ export class VhostUserDevice implements VirtioDevice {
     try {
       return this.#rxq?.put(message) ?? false;
     } catch (error) {
+      if (error instanceof VvuError && error.scope === 'peer') throw error;
       this.#failWith(error);
       return false;
     }

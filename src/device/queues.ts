@@ -17,16 +17,18 @@ export class ReceiveQueue {
 
   /**
    * @returns false when the driver has no buffer for it; a kick will tell when there is one
-   * @throws VvuError of scope `device` for a broken ring, or a buffer that is too small
+   * @throws VvuError of scope `device` for a broken ring, of scope `peer` for a message that the
+   * driver's buffer cannot hold: the frontend chose its size, so it must not break the device
    */
   put(message: Uint8Array): boolean {
     const chain = this.queue.pop();
     if (!chain) return this.#retryAfterKick(message);
     this.queue.disableKicks();
     if (chain.writableLength < message.length) {
+      this.queue.unpop();
       throw new VvuError(
         'RXQ_BUFFER_TOO_SMALL',
-        'device',
+        'peer',
         `rxq buffer of ${chain.writableLength} bytes for a message of ${message.length}`,
       );
     }

@@ -28,8 +28,8 @@ export type { Doorbell } from './notifications.js';
 export interface DriverOptions {
   readonly logger?: Logger;
   /**
-   * How often `poll` reads the status registers, in milliseconds: every read is a round trip to
-   * the device. Default 2 when polling, 100 with interrupts (which make `poll` look at once).
+   * How often `poll` reads the status register, in milliseconds: every read is a round trip to the
+   * device. Default 10 when polling, 100 with interrupts (which make `poll` look at once).
    */
   readonly statusIntervalMs?: number;
   /** Use MSI-X vector 0 for configuration changes and messages, if there is one. Default false. */
@@ -46,6 +46,9 @@ export interface DriverEvents {
   /** A message was put on txq. */
   sent: (bytes: Uint8Array) => void;
 }
+
+/** How many reads of the link status go with one of device_status. */
+const CHECKS_PER_RESET_CHECK = 16;
 
 /**
  * Driver of a virtio-vhost-user device: status protocol, messages, doorbells, kicks and window.
@@ -70,6 +73,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private up = false;
   private started = false;
   private statusDue = 0;
+  private checks = 0;
 
   /**
    * Finds the device behind `access`, resets it and brings it up; frontends may connect after
@@ -88,7 +92,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     this.config = new Registers(access, this.structures.device);
     const useVector = options.interrupts === true && access.vectorCount > 0;
     this.interrupt = useVector ? access.enableVector(0) : undefined;
-    this.statusIntervalMs = options.statusIntervalMs ?? (useVector ? 100 : 2);
+    this.statusIntervalMs = options.statusIntervalMs ?? (useVector ? 100 : 10);
     this.queues = this.initialize();
     this.maxVhostQueues = this.config.read32(CONFIG_MAX_VHOST_QUEUES);
     this.uuid = this.readUuid();
@@ -127,7 +131,11 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     }
   }
 
-  /** Makes the next `poll` read the status registers; to be called when `interrupt` fired. */
+  /**
+   * Makes the next `poll` read the status register; to be called when `interrupt` fired. Poll until
+   * it returns 0 before waiting for the next interrupt, and now and then without one: a full txq
+   * has no interrupt of its own.
+   */
   expectChange(): void {
     this.statusDue = 0;
   }
@@ -230,11 +238,11 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private checkStatus(now: number): number {
     if (now < this.statusDue) return 0;
     this.statusDue = now + this.statusIntervalMs;
-    if ((this.common.status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0) {
-      throw new VvuError('NEEDS_RESET', 'device', 'the device asks for a reset');
-    }
     const status = this.config.read32(CONFIG_STATUS);
-    if ((status & SLAVE_UP) === 0) {
+    const slaveDown = (status & SLAVE_UP) === 0;
+    // A device in trouble drops its frontend, so the second register is rarely worth a round trip.
+    if (slaveDown || this.checks++ % CHECKS_PER_RESET_CHECK === 0) this.checkNeedsReset();
+    if (slaveDown) {
       // The device cleared both bits when the frontend left. What is still in rxq is stale.
       this.setDown('frontend disconnected');
       this.queues?.rxq.discard();
@@ -250,6 +258,12 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     }
     this.setDown('frontend disconnected');
     return 0;
+  }
+
+  private checkNeedsReset(): void {
+    if ((this.common.status & VIRTIO_CONFIG_S_NEEDS_RESET) !== 0) {
+      throw new VvuError('NEEDS_RESET', 'device', 'the device asks for a reset');
+    }
   }
 
   private receive(limit: number): number {

@@ -61,6 +61,9 @@ abstract class MessageQueue {
 
 /** Device to driver. */
 export class ReceiveQueue extends MessageQueue {
+  /** An interrupt was asked for and no message was taken since. */
+  private armed = false;
+
   /** Gives all buffers to the device; to be called after DRIVER_OK. */
   fill(): void {
     for (let buffer = 0; buffer < this.config.size; buffer++) this.give(buffer);
@@ -74,6 +77,7 @@ export class ReceiveQueue extends MessageQueue {
   take(): Buffer | undefined {
     const used = this.queue.poll();
     if (used === undefined) return undefined;
+    this.armed = false;
     const bytes = this.read(used.token, used.written);
     this.give(used.token);
     this.publish();
@@ -89,6 +93,8 @@ export class ReceiveQueue extends MessageQueue {
 
   /** @returns true when messages arrived in the meantime: take them now */
   enableInterrupts(): boolean {
+    if (this.armed) return false;
+    this.armed = true;
     return this.queue.enableInterrupts();
   }
 

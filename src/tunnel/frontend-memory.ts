@@ -1,5 +1,5 @@
 import { VvuError } from '../errors.js';
-import { hex, type FrontendRequest, type MemoryRegion } from '../vhost-user/index.js';
+import type { FrontendRequest, MemoryRegion } from '../vhost-user/index.js';
 import type { FrontendRegion, ShownRegion, TunnelBackend } from './ports.js';
 import type { ReceivedFds } from './received-fds.js';
 
@@ -43,24 +43,21 @@ export class FrontendMemory {
   async apply(request: MemoryRequest, fds: ReceivedFds): Promise<GuestMemoryValue> {
     switch (request.name) {
       case 'SET_MEM_TABLE': {
-        const sources = withFds(request.value, fds);
+        const owned = fds.takeAll();
+        const sources = request.value.map((region, index) => withFd(region, owned[index]));
         const shown = await this.backend.setMemoryTable(sources);
         this.#regions = request.value;
         return shown;
       }
       case 'ADD_MEM_REG': {
         this.#checkSlots();
-        const [source] = withFds([request.value], fds);
-        if (source === undefined) {
-          throw new VvuError('BAD_FDS', 'request', 'ADD_MEM_REG without a region');
-        }
-        const shown = await this.backend.addMemoryRegion(source);
+        const [fd] = fds.takeAll();
+        const shown = await this.backend.addMemoryRegion(withFd(request.value, fd));
         this.#regions = [...this.#regions, request.value];
         return shown;
       }
       case 'REM_MEM_REG': {
-        // "If a file descriptor is passed, the back-end MUST close it without using it otherwise."
-        fds.close();
+        // An fd that comes with it stays in `fds`: "the back-end MUST close it without using it".
         const shown = await this.backend.removeMemoryRegion(request.value);
         this.#regions = this.#regions.filter((region) => !sameRegion(region, request.value));
         return shown;
@@ -79,17 +76,10 @@ export class FrontendMemory {
   }
 }
 
-function withFds(regions: readonly MemoryRegion[], fds: ReceivedFds): FrontendRegion[] {
-  if (fds.count !== regions.length) {
-    throw new VvuError(
-      'BAD_FDS',
-      'request',
-      `${fds.count} fds for ${regions.length} regions from ` + hex(regions[0]?.guestAddress ?? 0n),
-    );
+/** The policy has counted the fds: a region without one cannot come here. */
+function withFd(region: MemoryRegion, fd: number | undefined): FrontendRegion {
+  if (fd === undefined) {
+    throw new VvuError('BAD_FDS', 'bug', 'a memory region without its fd');
   }
-  const owned = fds.takeAll();
-  return regions.flatMap((region, index) => {
-    const fd = owned[index];
-    return fd === undefined ? [] : [{ ...region, fd }];
-  });
+  return { ...region, fd };
 }

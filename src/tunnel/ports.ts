@@ -31,7 +31,7 @@ export interface TunnelBackend {
   /**
    * Puts one little-endian vhost-user message into an rxq buffer. False when there is no buffer:
    * the session keeps the message, stops reading, and is told by {@link TunnelSession.roomInRxq}.
-   * @throws VvuError of scope `device` when the driver's buffer is too small for the message
+   * @throws VvuError of scope `peer` when the driver's buffer is too small for the message
    */
   toGuest(message: Uint8Array): boolean;
   /**

@@ -140,7 +140,7 @@ test('NEEDS_RESET and broken rings lead to a reset, and the driver goes on', (t)
   driver.poll();
   const resets = device.resets;
   device.deviceStatus |= 0x40;
-  driver.poll();
+  for (let i = 0; i < 16; i++) driver.poll();
   t.true(device.resets > resets);
   t.is(device.deviceStatus, 15);
   t.is(device.linkStatus, 1);
@@ -155,6 +155,20 @@ test('NEEDS_RESET and broken rings lead to a reset, and the driver goes on', (t)
   device.toDriver(GET_FEATURES);
   driver.poll();
   t.is(log.at(-1), `message ${GET_FEATURES.toString('hex')}`);
+});
+
+test('a device that drops the frontend to ask for a reset gets it at once', (t) => {
+  const { device, driver } = open();
+  driver.start();
+  driver.poll();
+  device.connect();
+  driver.poll();
+  const resets = device.resets;
+  device.deviceStatus |= 0x40;
+  device.disconnect();
+  driver.poll();
+  t.true(device.resets > resets);
+  t.is(device.deviceStatus, 15);
 });
 
 test('doorbells and kick vectors', (t) => {

@@ -1,4 +1,5 @@
 import { guestImage, type GuestImage } from './guest-image.js';
+import { Unavailable } from './packages.js';
 import { qemuRoot, type RootedCommand } from './qemu-root.js';
 
 /** All that starting a VM takes. */
@@ -9,6 +10,7 @@ export interface VmKit {
 
 /** Downloads and builds what is not cached yet; throws `Unavailable` if the machine cannot. */
 export async function vmKit(): Promise<VmKit> {
+  if (process.getuid?.() !== 0) throw new Unavailable('only root can build and run test VMs');
   const [qemu, image] = await Promise.all([qemuRoot(), guestImage()]);
   return { qemu, image };
 }

@@ -1,4 +1,4 @@
-import { VvuError } from '../../src/errors.js';
+import type { VvuError } from '../../src/errors.js';
 import type { Logger } from '../../src/log.js';
 import type { Framing, SocketHandlers } from '../../src/native.js';
 import type {
@@ -83,7 +83,7 @@ export class FakeBackend implements TunnelBackend {
   closedCount = 0;
   readonly #owned = new Set<number>();
 
-  constructor(private readonly fds: FdAccount) {}
+  constructor(private readonly fds: { closeFd(fd: number): void }) {}
 
   toGuest(message: Uint8Array): boolean {
     this.#throwError('device');

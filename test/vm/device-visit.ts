@@ -55,6 +55,7 @@ export async function visit(t: ExecutionContext, one: Visit): Promise<void> {
   const queues = await bringUp(t, device, driver);
   const frontend = BareFrontend.connect(process.vhostUser);
   const running = { ...one, ...queues, frontend };
+  let foreign = 0;
   try {
     t.true(await driver.interrupts.fired(CONFIG_VECTOR, TIMEOUT), 'the frontend has come');
     t.is(await readStatus(device), SLAVE_UP | MASTER_UP);
@@ -62,12 +63,14 @@ export async function visit(t: ExecutionContext, one: Visit): Promise<void> {
     t.is((await device.isr()) & 2, 2);
     await exchange(t, running);
     await signals(t, running);
-    await memory(t, running);
+    foreign = await memory(t, running);
   } finally {
     await frontend.close();
   }
   t.true(await driver.interrupts.fired(CONFIG_VECTOR, TIMEOUT), 'the frontend has left');
   t.is(await readStatus(device), 0);
+  const { bar } = device.structure(CAP_SHARED_MEMORY);
+  t.is(await one.window.read64(bar, foreign), 0n, 'its memory has left with it');
   await device.reset();
 }
 
@@ -114,8 +117,11 @@ async function signals(t: ExecutionContext, running: Running): Promise<void> {
   }
 }
 
-/** A part of the preset file, and a memfd that nobody but the frontend has, in one table. */
-async function memory(t: ExecutionContext, running: Running): Promise<void> {
+/**
+ * A part of the preset file, and a memfd that nobody but the frontend has, in one table. Resolves
+ * with the place of the latter in the window's BAR, where the guest can read something.
+ */
+async function memory(t: ExecutionContext, running: Running): Promise<number> {
   const { frontend, rx, window, device, preset } = running;
   const { bar, offset } = device.structure(CAP_SHARED_MEMORY);
   const regions = [
@@ -142,8 +148,9 @@ async function memory(t: ExecutionContext, running: Running): Promise<void> {
     );
     // Drivers lay the regions out one after the other, each of mmap_offset + size bytes.
     let base = 0n;
+    let place = 0;
     for (const [index, region] of shown.entries()) {
-      const place = offset + Number(base + region.mmapOffset);
+      place = offset + Number(base + region.mmapOffset);
       for (const at of [0, Number(region.size) - SAMPLE]) {
         await window.fill(bar, place + at, SAMPLE, at + 1);
         t.deepEqual(maps[index]!.read(at, SAMPLE), pattern(SAMPLE, at + 1));
@@ -152,6 +159,8 @@ async function memory(t: ExecutionContext, running: Running): Promise<void> {
       }
       base += region.mmapOffset + region.size;
     }
+    t.not(await window.read64(bar, place), 0n);
+    return place;
   } finally {
     for (const map of maps) map.release();
     for (const fd of fds) native.closeFd(fd);

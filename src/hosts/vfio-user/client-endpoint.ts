@@ -7,11 +7,19 @@ import type { Native, NativeListener, NativeSocket } from '../../native.js';
 import type { AssembledFunction } from './assemble.js';
 import type { VfioUserDeviceOptions } from './options.js';
 
+/**
+ * How long a newcomer may wait for the client before it to be noticed as gone: a VMM that is started
+ * again at once can overtake the end of its own old connection.
+ */
+const HANDOVER_MS = 100;
+
 /** Listens for vfio-user clients and serves one at a time. */
 export class ClientEndpoint {
   readonly #log: Logger;
   readonly #listener: NativeListener;
   #server: VfioUserServer | undefined;
+  #waiting: { readonly socket: NativeSocket; readonly timer: NodeJS.Timeout } | undefined;
+  #closed = false;
 
   /** @throws VvuError of scope `setup` when the socket cannot be made */
   constructor(
@@ -36,6 +44,7 @@ export class ClientEndpoint {
     assembled.onClientClosed = (reason, detail) => {
       this.#server = undefined;
       this.#log.info({ reason, detail }, 'client disconnected');
+      this.#takeWaiting();
     };
   }
 
@@ -44,17 +53,53 @@ export class ClientEndpoint {
   }
 
   close(): void {
+    this.#closed = true;
     this.#listener.close();
+    this.#stopWaiting()?.close();
     this.#server?.close();
   }
 
   #accept(socket: NativeSocket): void {
-    const { pid, uid } = socket.peer;
-    if (this.connected) {
-      this.#log.warn({ pid, uid }, 'second client refused: one is attached');
-      socket.close();
+    if (this.#closed) socket.close();
+    else if (!this.connected) this.#serve(socket);
+    else {
+      this.#refuse(this.#stopWaiting());
+      const timer = setTimeout(() => this.#decide(), HANDOVER_MS);
+      this.#waiting = { socket, timer };
+    }
+  }
+
+  /** The newcomer has waited. A client that never said what it is must not keep others out. */
+  #decide(): void {
+    if (this.connected && this.assembled.vfioDevice.negotiated) {
+      this.#refuse(this.#stopWaiting());
       return;
     }
+    if (this.connected) this.#drop('it has not negotiated a version, and another client came');
+    this.#takeWaiting();
+  }
+
+  #takeWaiting(): void {
+    const socket = this.#stopWaiting();
+    if (socket) this.#serve(socket);
+  }
+
+  #stopWaiting(): NativeSocket | undefined {
+    const waiting = this.#waiting;
+    this.#waiting = undefined;
+    clearTimeout(waiting?.timer);
+    return waiting?.socket;
+  }
+
+  #refuse(socket: NativeSocket | undefined): void {
+    if (!socket) return;
+    const { pid, uid } = socket.peer;
+    this.#log.warn({ pid, uid }, 'second client refused: one is attached');
+    socket.close();
+  }
+
+  #serve(socket: NativeSocket): void {
+    const { pid, uid } = socket.peer;
     this.#log.info({ pid, uid }, 'client connected');
     const log = this.#log;
     const trace = log.isLevelEnabled('trace');

@@ -37,6 +37,7 @@ export class FunctionDevice implements VfioUserDevice {
   readonly regions: readonly VfioUserRegion[];
   readonly irqs: readonly VfioUserIrqInfo[];
   #maxFds = 0;
+  #negotiated = false;
 
   constructor(private readonly parts: FunctionParts) {
     const { pci, window, windowRegion } = parts;
@@ -50,6 +51,11 @@ export class FunctionDevice implements VfioUserDevice {
     if (windowBar && window.mmap) regions[windowRegion] = { ...windowBar, mmap: window.mmap };
     this.regions = regions;
     this.irqs = VfioUserInterrupts.irqs(msixVectors);
+  }
+
+  /** Whether the connected client has negotiated a version. */
+  get negotiated(): boolean {
+    return this.#negotiated;
   }
 
   regionRead(index: number, offset: number, target: Uint8Array): void {
@@ -96,6 +102,7 @@ export class FunctionDevice implements VfioUserDevice {
   }
 
   connected(connection: VfioUserConnection): void {
+    this.#negotiated = true;
     this.#maxFds = connection.clientFeatures.maxMsgFds;
     this.parts.interrupts.connected(connection);
     this.parts.window.connected(connection);
@@ -106,6 +113,7 @@ export class FunctionDevice implements VfioUserDevice {
    * powered on; nothing of it was worth keeping without the driver's memory.
    */
   closed(_connection: VfioUserConnection, reason: string, detail: string): void {
+    this.#negotiated = false;
     this.parts.interrupts.disconnected();
     this.parts.window.disconnected();
     this.parts.pci.reset('conventional');
