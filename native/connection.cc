@@ -105,7 +105,10 @@ void Connection::Turn() {
     Frame frame;
     if (!NextFrame(&frame)) break;
     bytes += frame.size;
-    if (fast_ != nullptr && ServeFast(frame)) continue;
+    if (fast_ != nullptr && ServeFast(frame)) {
+      bytes += fast_reply_.size();
+      continue;
+    }
     if (!observer_->OnMessage(std::move(frame))) break;
   }
   FinishTurn();

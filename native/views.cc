@@ -30,7 +30,7 @@ void Views::Detach(Napi::Env env) {
   }
 }
 
-void Views::Finalize(napi_env env, void* data, void* hint) {
+void Views::Finalize(napi_env env, void*, void* hint) {
   // Runs on the instance's thread, after a collection or after `Detach`.
   const std::unique_ptr<Entry> entry(static_cast<Entry*>(hint));
   entry->owner->entries_.erase(entry.get());

@@ -33,6 +33,10 @@ export type SocketCloseCode =
   | 'CTRUNC'
   /** More fds than `maxFds`; they were closed. */
   | 'TOO_MANY_FDS'
+  /** Fds came in the middle of a message; they were closed. */
+  | 'UNEXPECTED_FDS'
+  /** A limit on queued memory: 64 MiB unsent, or 64 MiB (or 65536 messages) behind a `request`. */
+  | 'ENOBUFS'
   /** A header announced a length below the header or above `maxMessage`. */
   | 'BAD_LENGTH'
   /** `close()` was called here. */
@@ -75,16 +79,22 @@ export interface NativeSocket {
   /**
    * Queues one message. The fds stay the caller's: they are duplicated if they cannot be sent at
    * once, and travel exactly once, with the message's first byte. Returns false when more than the
-   * high-water mark is queued: wait for `writable`.
+   * high-water mark (1 MiB) is queued: wait for `writable`, which comes at 256 KiB. On a connection
+   * that has ended it discards and returns true, since nobody can know of the end before `closed`.
+   * @throws `EBADF` for an fd that is not open, `OUT_OF_RANGE` for no bytes or more than 253 fds
    */
   send(bytes: Uint8Array, fds?: readonly number[]): boolean;
-  /** Stops reading; what the peer sends stays in the kernel (backpressure). */
+  /**
+   * Stops reading; what the peer sends stays in the kernel (backpressure). An end of the connection
+   * is told all the same, unless messages that came before it are still to be read.
+   */
   pause(): void;
   resume(): void;
   /**
    * Sends one vfio-user request and blocks this thread until its reply came, the way a virtual CPU
    * blocks on a device access. Messages that are not the reply (u16 id at offset 0 equal, low
-   * nibble of u32 flags at offset 8 equal to 1) are delivered to `message` later, in order.
+   * nibble of u32 flags at offset 8 equal to 1) are delivered to `message` later, in order. Fds of
+   * the reply are closed; a reply that comes after the timeout is a message like any other.
    * @throws `TIMEOUT`, or the reason why the connection ended
    */
   request(bytes: Uint8Array, timeoutMs: number): Buffer;
@@ -104,7 +114,10 @@ export interface ListenOptions {
   readonly gid?: number;
 }
 
-/** A listening AF_UNIX socket; its file is unlinked by `close`. */
+/**
+ * A listening AF_UNIX socket; its file is unlinked by `close` and by the end of its worker, as long
+ * as it still is the same file. `process.exit()` leaves it behind, stale, for the next `listen`.
+ */
 export interface NativeListener {
   readonly path: string;
   close(): void;
@@ -142,7 +155,10 @@ export interface NativeMemory {
   /** memmove between two regions (or within one). */
   copyFrom(source: NativeMemory, sourceOffset: number, offset: number, length: number): void;
   fill(offset: number, length: number, value: number): void;
-  /** Shared window of at most 64 KiB, detached by `release`. Not ordered: see the loads below. */
+  /**
+   * Shared window of at most 64 KiB, detached by `release`. Not ordered: see the loads below.
+   * @throws `EACCES` for read-only memory, where a store by JavaScript would end the process
+   */
   view(offset: number, length: number): Uint8Array;
   /** Acquire loads and release stores, naturally aligned, native (little-endian) order. */
   loadU16(offset: number): number;
@@ -154,6 +170,7 @@ export interface NativeMemory {
 
 /** A binding of the relay thread: each signal of one eventfd is passed on to another. */
 export interface NativeRelay {
+  /** When this returns, no signal is passed on any more; later ones stay in the source. */
   close(): void;
 }
 
@@ -175,7 +192,11 @@ export interface NativeFastRegions {
   setDoorbell(index: number, eventfd: number): void;
   /** Number of doorbell writes served so far, per index. */
   doorbellCount(index: number): number;
-  /** Shows `length` bytes of `memory` from `memoryOffset` at `offset` of region `region`. */
+  /**
+   * Shows `length` bytes of `memory` from `memoryOffset` at `offset` of region `region`. A memory
+   * that is released falls out of the table.
+   * @throws `EEXIST` where another window overlaps
+   */
   mapWindow(
     region: number,
     offset: number,
@@ -183,7 +204,7 @@ export interface NativeFastRegions {
     memory: NativeMemory,
     memoryOffset: number,
   ): void;
-  /** Takes away what was mapped at exactly this place. */
+  /** Takes away what was mapped at exactly this place, if anything. */
   unmapWindow(region: number, offset: number): void;
   close(): void;
 }

@@ -33,6 +33,7 @@ export class EchoPair {
   private mergeable = false;
   /** The packet under way: one, so that packets stay in order. */
   private readonly packet = Buffer.alloc(MAX_PACKET);
+  private whole = this.packet.subarray(0, 0);
   private readonly buffers: Chain[] = [];
   /** Receive buffers that were too few for the packet that waits, or NO_SHORTAGE. */
   private shortage = NO_SHORTAGE;
@@ -169,11 +170,18 @@ export class EchoPair {
   private load(transmit: BackendQueue, chain: Chain): void {
     let at = 0;
     for (const { iova, length } of chain.readable) {
-      transmit.memory.readInto(iova, this.packet.subarray(at, at + length));
+      transmit.memory.readInto(iova, this.part(at, at + length));
       at += length;
     }
     // No offload was offered, so no flag of the transmit header has a meaning for a receiver.
     this.packet.fill(0, 0, this.headerBytes);
+  }
+
+  /** Part of `packet`; whole packets of one size, the usual case, share one view. */
+  private part(from: number, to: number): Buffer {
+    if (from !== 0) return this.packet.subarray(from, to);
+    if (this.whole.length !== to) this.whole = this.packet.subarray(0, to);
+    return this.whole;
   }
 
   private store(receive: BackendQueue, length: number): void {
@@ -183,7 +191,7 @@ export class EchoPair {
     let done = 0;
     for (const chain of this.buffers) {
       const count = Math.min(chain.writableLength, length - done);
-      writeChain(receive.memory, chain, this.packet.subarray(done, done + count));
+      writeChain(receive.memory, chain, this.part(done, done + count));
       receive.ring.push(chain, count);
       done += count;
     }

@@ -67,14 +67,16 @@ export function addDeviceCommand(program: Command): void {
 }
 
 function settingsOf(flags: DeviceFlags): DeviceSettings[] {
-  const { config, logLevel: _level, json: _json, ...device } = flags;
+  const { config, vfioUser, vhostUser, ...others } = flags;
+  const device = Object.fromEntries(
+    Object.entries(others).filter(([name]) => name !== 'logLevel' && name !== 'json'),
+  );
   if (config !== undefined) {
-    if (Object.keys(device).length > 0) {
-      throw new VvuError('BAD_OPTION', 'setup', '--config takes no other device options beside it');
+    if (vfioUser ?? vhostUser ?? Object.keys(device)[0]) {
+      throw new VvuError('BAD_OPTION', 'setup', '--config takes no device options beside it');
     }
     return readConfigFile(config);
   }
-  const { vfioUser, vhostUser, ...others } = device;
   if (vfioUser === undefined || vhostUser === undefined) {
     throw new VvuError(
       'BAD_OPTION',
@@ -82,13 +84,15 @@ function settingsOf(flags: DeviceFlags): DeviceSettings[] {
       '--vfio-user and --vhost-user are needed, or --config',
     );
   }
-  return [{ ...others, vfioUser, vhostUser }];
+  return [{ ...device, vfioUser, vhostUser }];
 }
 
 async function runDevices(flags: DeviceFlags): Promise<void> {
   const logger = createLogger(flags.logLevel, flags.json);
   const options = settingsOf(flags).map(toDeviceOptions);
   const hosts: VfioUserDeviceHost[] = [];
+  // Before the ready line: whoever reads it may send a signal at once.
+  const stopped = untilStopped();
   try {
     for (const one of options) {
       const log = logger.child({ device: one.name });
@@ -99,7 +103,7 @@ async function runDevices(flags: DeviceFlags): Promise<void> {
       const line = flags.json ? JSON.stringify({ event: 'ready', ...report }) : formatReady(report);
       process.stdout.write(`${line}\n`);
     }
-    const signal = await untilStopped();
+    const signal = await stopped;
     logger.info({ signal }, 'stopping');
   } finally {
     await Promise.all(hosts.map((host) => host.close()));

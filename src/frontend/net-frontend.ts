@@ -18,6 +18,7 @@ import {
   VIRTIO_CONFIG_S_FEATURES_OK,
   VIRTIO_F_VERSION_1,
 } from '../virtio/constants.js';
+import type { GuestMemory } from '../virtio/ports.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from '../virtio/ring-constants.js';
 import { FrontendConnection } from './connection.js';
 import { NetQueuePair, pairBytes, type NetCounters } from './net-queue.js';
@@ -125,6 +126,11 @@ export class NetFrontend {
         }
       });
     });
+  }
+
+  /** The frontend's RAM by guest address. */
+  get guestMemory(): GuestMemory {
+    return this.ram.memory;
   }
 
   get closed(): boolean {

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'eventemitter3';
-import { VvuError } from '../errors.js';
+import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import { VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_NEEDS_RESET } from '../virtio/constants.js';
 import { findStructures, type DeviceStructures } from './capabilities.js';
@@ -189,7 +189,11 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     if (queues === undefined) return;
     this.queues = undefined;
     this.setDown('driver closed');
-    resetDevice(this.common);
+    try {
+      resetDevice(this.common);
+    } catch (error) {
+      this.log.debug({ error: errorMessage(error) }, 'device is gone: nothing to reset');
+    }
     queues.rxq.free();
     queues.txq.free();
   }

@@ -1,5 +1,16 @@
 /** Reaches a device through its vfio-user socket: for tests, and to run a driver on the host. */
-import { VfioUserClient, type RegionInfo, type RegionRemapRequest } from 'vfio-ts-bindings';
+import {
+  KVM_IOEVENTFD_FLAG_DATAMATCH,
+  VFIO_PCI_CONFIG_REGION_INDEX,
+  VFIO_PCI_MSIX_IRQ_INDEX,
+  VFIO_REGION_INFO_FLAG_MMAP,
+  VFIO_REGION_INFO_FLAG_WRITE,
+  VFIO_USER_IO_FD_TYPE_IOEVENTFD,
+  VfioUserClient,
+  VfioUserError,
+  type RegionInfo,
+  type RegionRemapRequest,
+} from 'vfio-ts-bindings';
 import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import { NativeTransport } from '../native-transport.js';
@@ -12,12 +23,9 @@ import type { DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-
 import { RegionAreas } from './region-areas.js';
 import { WindowMemory } from './window-memory.js';
 
-/** VFIO's numbers for a PCI device (linux/vfio.h). */
-const VFIO_PCI_NUM_BARS = 6;
-const VFIO_PCI_CONFIG_REGION_INDEX = 7;
-const VFIO_PCI_MSIX_IRQ_INDEX = 2;
-const VFIO_REGION_INFO_FLAG_WRITE = 1 << 1;
-const VFIO_REGION_INFO_FLAG_MMAP = 1 << 2;
+const BARS = 6;
+/** Bytes of the longest register access. */
+const MAX_STORE = 8;
 
 /** IOVA of the pool: anything but 0 would do, and 1 MiB is easy to recognise in a log. */
 const POOL_IOVA = 0x10_0000;
@@ -39,6 +47,15 @@ export interface VfioUserAccessOptions {
 interface Bar {
   readonly size: number;
   readonly areas: RegionAreas;
+  /** Doorbells that are eventfds, by offset. */
+  readonly doorbells: Map<number, IoEventFd>;
+}
+
+interface IoEventFd {
+  /** Owned by the access object; several may share one. */
+  readonly fd: number;
+  /** Longest access in bytes that is one. */
+  readonly size: number;
 }
 
 interface Pool {
@@ -52,8 +69,7 @@ export class VfioUserPciAccess implements PciAccess {
   private readonly client: VfioUserClient;
   private readonly bars: Bar[] = [];
   private readonly vectors = new Map<number, number>();
-  /** eventfds of doorbells by `bar:offset`, owned here. */
-  private readonly ioEventFds = new Map<number, Map<number, number>>();
+  private readonly ioFds: number[] = [];
   private vectorTotal = 0;
   private transferSize = 4096;
   private pool: Pool | undefined;
@@ -110,9 +126,12 @@ export class VfioUserPciAccess implements PciAccess {
 
   /** A store to a doorbell that has an ioeventfd signals it, without a message. */
   barWrite(bar: number, offset: number, bytes: Uint8Array): void {
-    const eventfd = this.ioEventFds.get(bar)?.get(offset);
-    if (eventfd !== undefined) this.native.signalEventFd(eventfd);
-    else this.client.regionWriteSync(bar, offset, bytes);
+    const doorbell = this.bars[bar]?.doorbells.get(offset);
+    if (doorbell !== undefined && bytes.length <= doorbell.size) {
+      this.native.signalEventFd(doorbell.fd);
+    } else {
+      this.client.regionWriteSync(bar, offset, bytes);
+    }
   }
 
   barSize(bar: number): number {
@@ -171,10 +190,7 @@ export class VfioUserPciAccess implements PciAccess {
     this.closed = true;
     this.client.close();
     this.closeVectors();
-    for (const fds of this.ioEventFds.values()) {
-      for (const fd of fds.values()) this.native.closeFd(fd);
-    }
-    this.ioEventFds.clear();
+    for (const fd of this.ioFds.splice(0)) this.native.closeFd(fd);
     for (const { areas } of this.bars) areas.clear();
     this.pool?.native.release();
     this.pool = undefined;
@@ -183,8 +199,10 @@ export class VfioUserPciAccess implements PciAccess {
   private async open(poolBytes: number): Promise<void> {
     const features = await this.client.connect();
     this.transferSize = features.maxDataXferSize;
-    for (let index = 0; index < VFIO_PCI_NUM_BARS; index++) {
-      this.bars.push(this.mapBar(await this.client.regionInfo(index)));
+    for (let index = 0; index < BARS; index++) {
+      const bar = this.mapBar(await this.client.regionInfo(index));
+      this.bars.push(bar);
+      if (bar.size > 0) await this.bindDoorbells(index, bar.doorbells);
     }
     this.vectorTotal = (await this.client.irqInfo(VFIO_PCI_MSIX_IRQ_INDEX)).count;
     await this.createPool(poolBytes);
@@ -194,7 +212,8 @@ export class VfioUserPciAccess implements PciAccess {
   private mapBar(info: RegionInfo): Bar {
     const { size, offset, flags, fd } = info;
     const areas = new RegionAreas(this.native, size);
-    if (fd === undefined) return { size, areas };
+    const bar = { size, areas, doorbells: new Map<number, IoEventFd>() };
+    if (fd === undefined) return bar;
     try {
       if ((flags & VFIO_REGION_INFO_FLAG_MMAP) !== 0) {
         const mappable = info.areas ?? [{ offset: 0, size }];
@@ -214,7 +233,25 @@ export class VfioUserPciAccess implements PciAccess {
     } finally {
       this.native.closeFd(fd);
     }
-    return { size, areas };
+    return bar;
+  }
+
+  /** Takes the doorbells that the device offers as eventfds; the others remain messages. */
+  private async bindDoorbells(bar: number, doorbells: Map<number, IoEventFd>): Promise<void> {
+    try {
+      const { entries, fds } = await this.client.regionIoFds(bar);
+      this.ioFds.push(...fds);
+      for (const { offset, size, fdIndex, type, flags } of entries) {
+        const fd = fds[fdIndex];
+        const plain = (flags & KVM_IOEVENTFD_FLAG_DATAMATCH) === 0;
+        if (fd === undefined || type !== VFIO_USER_IO_FD_TYPE_IOEVENTFD || !plain) continue;
+        this.native.checkEventFd(fd);
+        doorbells.set(offset, { fd, size: size === 0 ? MAX_STORE : size });
+      }
+    } catch (error) {
+      // A device need not know the command.
+      if (!(error instanceof VfioUserError && error.remote)) throw error;
+    }
   }
 
   private async createPool(bytes: number): Promise<void> {

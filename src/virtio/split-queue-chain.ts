@@ -41,6 +41,8 @@ const MAX_CHAIN_BYTES = 2 ** 32;
 const MAX_INDIRECT_DESCRIPTORS = 1024;
 /** Indirect tables of up to this many descriptors are fetched with one access. */
 const PREFETCH_DESCRIPTORS = 64;
+/** Descriptors per access to the queue's own table. */
+const BLOCK_DESCRIPTORS = 8;
 /** Above this value of the upper half, an address exceeds 2^53 - 1. */
 const MAX_HIGH_WORD = 0x1f_ffff;
 
@@ -56,8 +58,18 @@ class ChainBuilder implements Chain {
   constructor(readonly head: number) {}
 }
 
-/** Walks chains of one queue. Holds the scratch memory, so that a walk allocates only its result. */
+/**
+ * Walks chains of one queue. Holds the scratch memory, so that a walk allocates only its result.
+ *
+ * Descriptors are fetched in blocks, since neighbours in the table are often neighbours in the
+ * ring and each access has a price. A block is a copy of what was available when it was fetched:
+ * `refresh` has to be called before chains that became available later are read.
+ */
 export class ChainReader {
+  private readonly block = Buffer.alloc(BLOCK_DESCRIPTORS * DESCRIPTOR_BYTES);
+  private blockStart = 0;
+  private blockCount = 0;
+  /** An indirect table, or one descriptor of it. */
   private readonly scratch = Buffer.alloc(PREFETCH_DESCRIPTORS * DESCRIPTOR_BYTES);
   private readonly one = this.scratch.subarray(0, DESCRIPTOR_BYTES);
 
@@ -68,8 +80,14 @@ export class ChainReader {
     private readonly indirectAllowed: boolean,
   ) {}
 
+  /** More chains have become available. */
+  refresh(): void {
+    this.blockCount = 0;
+  }
+
   /** @throws VvuError of scope `device`, with one code per broken rule */
   read(head: number): Chain {
+    const { block } = this;
     const chain = new ChainBuilder(head);
     let index = head;
     for (let count = 1; ; count++) {
@@ -77,31 +95,45 @@ export class ChainReader {
         throw invalid('DESCRIPTOR_INDEX', `descriptor ${index} of ${this.size}`);
       }
       if (count > this.size) throw invalid('DESCRIPTOR_LOOP', `chain of ${head} has a loop`);
-      this.memory.readInto(this.table + index * DESCRIPTOR_BYTES, this.one);
-      const flags = this.one.readUInt16LE(12);
+      const at = this.fetch(index);
+      const flags = block.readUInt16LE(at + 12);
       if ((flags & VIRTQ_DESC_F_INDIRECT) !== 0) {
-        this.readIndirect(chain, flags);
+        this.readIndirect(chain, flags, at);
         return chain;
       }
-      this.append(chain, 0, flags);
+      append(chain, block, at, flags);
       if ((flags & VIRTQ_DESC_F_NEXT) === 0) return chain;
-      index = this.one.readUInt16LE(14);
+      index = block.readUInt16LE(at + 14);
     }
   }
 
-  /** The descriptor in the scratch memory names an indirect table (§2.7.5.3). */
-  private readIndirect(chain: ChainBuilder, flags: number): void {
+  /** Makes sure that a descriptor is in the block. @returns its byte offset there */
+  private fetch(index: number): number {
+    const place = index - this.blockStart;
+    if (place >= 0 && place < this.blockCount) return place * DESCRIPTOR_BYTES;
+    const count = Math.min(BLOCK_DESCRIPTORS, this.size - index);
+    const target =
+      count === BLOCK_DESCRIPTORS ? this.block : this.block.subarray(0, count * DESCRIPTOR_BYTES);
+    this.blockCount = 0;
+    this.memory.readInto(this.table + index * DESCRIPTOR_BYTES, target);
+    this.blockStart = index;
+    this.blockCount = count;
+    return 0;
+  }
+
+  /** The descriptor at `tableAt` of the block names an indirect table (§2.7.5.3). */
+  private readIndirect(chain: ChainBuilder, flags: number, tableAt: number): void {
     if (!this.indirectAllowed) {
       throw invalid('INDIRECT_NOT_NEGOTIATED', `chain of ${chain.head} uses an indirect table`);
     }
     if ((flags & VIRTQ_DESC_F_NEXT) !== 0) {
       throw invalid('INDIRECT_WITH_NEXT', `chain of ${chain.head} goes on after an indirect table`);
     }
-    const bytes = this.one.readUInt32LE(8);
+    const bytes = this.block.readUInt32LE(tableAt + 8);
     if (bytes === 0 || bytes % DESCRIPTOR_BYTES !== 0) {
       throw invalid('INDIRECT_LENGTH', `indirect table of ${bytes} bytes`);
     }
-    const table = this.address(0, bytes);
+    const table = addressOf(this.block, tableAt, bytes);
     const entries = bytes / DESCRIPTOR_BYTES;
     const prefetched = entries <= PREFETCH_DESCRIPTORS;
     if (prefetched) this.memory.readInto(table, this.scratch.subarray(0, bytes));
@@ -120,47 +152,47 @@ export class ChainReader {
       if ((entryFlags & VIRTQ_DESC_F_INDIRECT) !== 0) {
         throw invalid('INDIRECT_NESTED', `indirect table of ${chain.head} names another`);
       }
-      this.append(chain, at, entryFlags);
+      append(chain, this.scratch, at, entryFlags);
       if ((entryFlags & VIRTQ_DESC_F_NEXT) === 0) return;
       index = this.scratch.readUInt16LE(at + 14);
     }
   }
+}
 
-  private append(chain: ChainBuilder, at: number, flags: number): void {
-    const length = this.scratch.readUInt32LE(at + 8);
-    if (length === 0) {
-      throw invalid('DESCRIPTOR_ZERO_LENGTH', `empty descriptor in chain of ${chain.head}`);
-    }
-    const segment: Segment = { iova: this.address(at, length), length };
-    if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
-      chain.writable.push(segment);
-      chain.writableLength += length;
-    } else {
-      if (chain.writable.length > 0) {
-        // §2.7.4.2: device-writable elements come after all device-readable ones.
-        throw invalid('DESCRIPTOR_ORDER', `readable after writable in chain of ${chain.head}`);
-      }
-      chain.readable.push(segment);
-      chain.readableLength += length;
-    }
-    if (chain.readableLength + chain.writableLength > MAX_CHAIN_BYTES) {
-      throw invalid('CHAIN_TOO_LONG', `chain of ${chain.head} exceeds 2^32 bytes`);
-    }
+function append(chain: ChainBuilder, bytes: Buffer, at: number, flags: number): void {
+  const length = bytes.readUInt32LE(at + 8);
+  if (length === 0) {
+    throw invalid('DESCRIPTOR_ZERO_LENGTH', `empty descriptor in chain of ${chain.head}`);
   }
+  const segment: Segment = { iova: addressOf(bytes, at, length), length };
+  if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
+    chain.writable.push(segment);
+    chain.writableLength += length;
+  } else {
+    if (chain.writable.length > 0) {
+      // §2.7.4.2: device-writable elements come after all device-readable ones.
+      throw invalid('DESCRIPTOR_ORDER', `readable after writable in chain of ${chain.head}`);
+    }
+    chain.readable.push(segment);
+    chain.readableLength += length;
+  }
+  if (chain.readableLength + chain.writableLength > MAX_CHAIN_BYTES) {
+    throw invalid('CHAIN_TOO_LONG', `chain of ${chain.head} exceeds 2^32 bytes`);
+  }
+}
 
-  /** The le64 address in the scratch memory, with the whole range below 2^53. */
-  private address(at: number, length: number): Iova {
-    const low = this.scratch.readUInt32LE(at);
-    const high = this.scratch.readUInt32LE(at + 4);
-    const address = high * 2 ** 32 + low;
-    if (high > MAX_HIGH_WORD || !Number.isSafeInteger(address + length)) {
-      throw invalid(
-        'DESCRIPTOR_RANGE',
-        `descriptor address 0x${high.toString(16)}:${low} + ${length}`,
-      );
-    }
-    return address;
+/** The le64 address of a descriptor, with the whole range below 2^53. */
+function addressOf(bytes: Buffer, at: number, length: number): Iova {
+  const low = bytes.readUInt32LE(at);
+  const high = bytes.readUInt32LE(at + 4);
+  const address = high * 2 ** 32 + low;
+  if (high > MAX_HIGH_WORD || !Number.isSafeInteger(address + length)) {
+    throw invalid(
+      'DESCRIPTOR_RANGE',
+      `descriptor address 0x${high.toString(16)}:${low} + ${length}`,
+    );
   }
+  return address;
 }
 
 /**
@@ -202,7 +234,8 @@ export function writeChain(
     const skip = Math.max(0, offset + done - segmentStart);
     if (skip < segment.length) {
       const count = Math.min(segment.length - skip, bytes.length - done);
-      memory.write(segment.iova + skip, bytes.subarray(done, done + count));
+      const part = count === bytes.length ? bytes : bytes.subarray(done, done + count);
+      memory.write(segment.iova + skip, part);
       done += count;
     }
     segmentStart += segment.length;

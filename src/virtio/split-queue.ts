@@ -25,6 +25,9 @@ import { ChainReader, type Chain } from './split-queue-chain.js';
 
 export { readChain, writeChain, type Chain, type Segment } from './split-queue-chain.js';
 
+/** Entries of the available ring per access. */
+const ENTRY_BATCH = 32;
+
 /** Where a queue goes on that ran before (vhost-user's SET_VRING_BASE). Both default to 0. */
 export interface QueuePosition {
   /** Index of the next available entry, 0..65535. */
@@ -50,6 +53,10 @@ export class SplitQueue {
   private readonly chains: ChainReader;
   /** Used elements that wait for `flush`, at their places in the ring. */
   private readonly elements: Buffer;
+  /** Entries of the available ring from `entriesFrom` on, fetched together. */
+  private readonly entries = Buffer.alloc(2 * ENTRY_BATCH);
+  private entriesFrom = 0;
+  private entriesCount = 0;
   private nextAvail: number;
   /** The last `avail.idx` that was loaded and checked. */
   private seenAvail: number;
@@ -106,7 +113,10 @@ export class SplitQueue {
           `${this.inFlight} of ${this.size} in flight`,
       );
     }
-    this.seenAvail = index;
+    if (index !== this.seenAvail) {
+      this.seenAvail = index;
+      this.chains.refresh();
+    }
     return count;
   }
 
@@ -116,11 +126,27 @@ export class SplitQueue {
    */
   pop(): Chain | undefined {
     if (this.seenAvail === this.nextAvail && this.available() === 0) return undefined;
-    const entry = this.avail + RING_OFFSET + 2 * (this.nextAvail & this.mask);
-    const chain = this.chains.read(this.memory.loadU16(entry));
+    const chain = this.chains.read(this.nextHead());
     this.nextAvail = (this.nextAvail + 1) & 0xffff;
     this.inFlight++;
     return chain;
+  }
+
+  /** The head at `nextAvail`, which is known to be available and so does not change any more. */
+  private nextHead(): number {
+    let at = (this.nextAvail - this.entriesFrom) & 0xffff;
+    if (at >= this.entriesCount) {
+      const slot = this.nextAvail & this.mask;
+      const ready = (this.seenAvail - this.nextAvail) & 0xffff;
+      const count = Math.min(ready, this.size - slot, ENTRY_BATCH);
+      const target = count === ENTRY_BATCH ? this.entries : this.entries.subarray(0, 2 * count);
+      this.entriesCount = 0;
+      this.memory.readInto(this.avail + RING_OFFSET + 2 * slot, target);
+      this.entriesFrom = this.nextAvail;
+      this.entriesCount = count;
+      at = 0;
+    }
+    return this.entries.readUInt16LE(2 * at);
   }
 
   /**

@@ -108,7 +108,7 @@ for (const [name, access] of Object.entries(accesses)) {
 
 function sum(view: Uint8Array): number {
   let result = 0;
-  for (let i = 0; i < view.length; i++) result += view[i] ?? 0;
+  for (const byte of view) result += byte;
   return result;
 }
 

@@ -11,6 +11,7 @@ import { declareTests } from '../support/declare-tests.js';
 import { startEchoBackend, type EchoBackend } from '../support/echo-backend.js';
 import { hugepagesMissing, reserveHugepages } from '../support/hugepages.js';
 import { ensurePackages } from '../support/packages.js';
+import { until } from '../support/until.js';
 import { DeviceProcess } from '../vm/device-process.js';
 
 /*
@@ -140,12 +141,4 @@ async function stopped(t: ExecutionContext, { device, backend, frontend }: Setup
   await backend.stop();
   t.is(await device.stop(), 'status 0');
   t.false(device.hasSockets);
-}
-
-async function until(condition: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 5000;
-  while (!condition()) {
-    if (Date.now() > deadline) throw new Error(`waited 5 s for ${what}`);
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
 }

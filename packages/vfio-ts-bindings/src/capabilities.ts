@@ -69,7 +69,8 @@ function capabilitiesObject(text: string | undefined, maxLength: number): JsonOb
     throw new VfioUserError('EINVAL', 'version data is not JSON');
   }
   if (!isObject(parsed)) throw new VfioUserError('EINVAL', 'version data is no JSON object');
-  const caps = member(parsed, 'capabilities') ?? {};
+  const caps = member(parsed, 'capabilities');
+  if (caps === undefined) return {};
   if (!isObject(caps)) throw new VfioUserError('EINVAL', 'capabilities is no JSON object');
   return caps;
 }

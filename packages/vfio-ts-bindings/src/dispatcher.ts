@@ -71,17 +71,14 @@ export function checkCommand(
     throw new VfioUserError('ENOSYS', `unknown command ${header.command}`);
   }
   if (descriptor.direction !== direction) {
-    throw new VfioUserError('EINVAL', `${descriptor.name} came from the wrong side`);
+    throw new VfioUserError('EINVAL', 'a command of the other side');
   }
   if (descriptor.replyRule === 'always' && !wantsReply(header)) {
-    throw new VfioUserError('EINVAL', `${descriptor.name} cannot go without a reply`);
+    throw new VfioUserError('EINVAL', 'this command cannot go without a reply');
   }
   const allowed = Math.min(descriptor.maxRequestFds, maxFds);
   if (fds.length > allowed) {
-    throw new VfioUserError(
-      'EINVAL',
-      `${fds.length} fds with ${descriptor.name}, allowed are ${allowed}`,
-    );
+    throw new VfioUserError('EINVAL', `${fds.length} fds, allowed are ${allowed}`);
   }
   return descriptor;
 }

@@ -50,6 +50,8 @@ class MemoryTransport implements Transport {
   #peerClosed = false;
   #delivering = false;
   #scheduled = false;
+  /** A blocking request waits for its reply: nothing is delivered. */
+  #holding = false;
   /** A `send` returned false and `writable` was not called since. */
   #wantsRoom = false;
 
@@ -89,9 +91,13 @@ class MemoryTransport implements Transport {
   }
 
   request(bytes: Uint8Array): Uint8Array {
-    this.send(bytes);
     const peer = this.#peer;
+    this.#holding = true;
+    this.send(bytes);
     if (peer !== undefined) peer.#deliver();
+    this.#holding = false;
+    // What else came meanwhile is delivered when the caller is done.
+    queueMicrotask(() => this.#deliver());
     const { id } = decodeHeader(bytes);
     const found = this.#inbox.findIndex((message) => isReplyTo(message, id));
     const [reply] = found < 0 ? [] : this.#inbox.splice(found, 1);
@@ -135,7 +141,7 @@ class MemoryTransport implements Transport {
 
   /** Not reentrant: what a handler's own actions bring in is delivered by the outer call. */
   #deliver(): void {
-    if (this.#delivering || this.#handlers === undefined) return;
+    if (this.#delivering || this.#holding || this.#handlers === undefined) return;
     this.#delivering = true;
     while (!this.#paused && !this.#closed) {
       const message = this.#inbox[0];

@@ -6,6 +6,7 @@ import {
   REGION_REMAP_PROT_READ,
   REGION_REMAP_PROT_WRITE,
 } from './constants.js';
+import type { VfioUserRegion } from './device.js';
 import { VfioUserError } from './errors.js';
 import { PAGE_SIZE } from './negotiation.js';
 import { hex } from './wire.js';
@@ -25,12 +26,12 @@ export interface EncodedRemap {
 
 /**
  * From operations to a command.
- * @throws VfioUserError EINVAL (bounds, alignment), E2BIG (more operations or different fds than
+ * @throws VfioUserError EINVAL (bounds, alignment, an area that is mappable anyway), E2BIG (more operations or different fds than
  * the client accepts in one message; splitting would not be atomic)
  */
 export function encodeRemap(
   region: number,
-  regionSize: number,
+  { size, mmap }: Pick<VfioUserRegion, 'size' | 'mmap'>,
   ops: readonly RemapOp[],
   limits: { readonly maxRemapOps: number; readonly maxMsgFds: number },
 ): EncodedRemap {
@@ -39,7 +40,14 @@ export function encodeRemap(
   if (ops.length > limits.maxRemapOps || fds.length > limits.maxMsgFds) {
     throw new VfioUserError('E2BIG', `remap of ${ops.length} operations and ${fds.length} fds`);
   }
-  for (const op of ops) checkOp(op, regionSize);
+  const announced = mmap === undefined ? [] : (mmap.areas ?? [{ offset: 0, size }]);
+  for (const op of ops) {
+    checkOp(op, size);
+    const over = announced.some(
+      (area) => area.offset < op.offset + op.length && op.offset < area.offset + area.size,
+    );
+    if (over) throw new VfioUserError('EINVAL', `remap over a mappable area at ${hex(op.offset)}`);
+  }
   const entries = ops.map((op): RemapEntry => {
     const { offset, length } = op;
     if (op.kind === 'unmap') {

@@ -136,7 +136,7 @@ export class VfioUserServer implements VfioUserConnection {
     }
     const region = this.device.regions[index];
     if (region === undefined) throw new VfioUserError('EINVAL', `no region ${index}`);
-    const { payload, fds } = encodeRemap(index, region.size, ops, this.#features);
+    const { payload, fds } = encodeRemap(index, region, ops, this.#features);
     await this.#requester.request(Messages.REGION_REMAP, payload, fds);
   }
 

@@ -30,7 +30,7 @@ export interface Transport {
 export interface TransportHandlers {
   /**
    * A chunk of the stream, cut anywhere. The fds belong to the message whose first byte is in this
-   * chunk; the callee owns them.
+   * chunk; the callee owns them. It may keep the bytes too: the transport must not reuse them.
    */
   data(bytes: Uint8Array, fds: number[]): void;
   writable?(): void;

@@ -52,10 +52,6 @@ export class WireReader {
     return this.payload.length - this.#offset;
   }
 
-  u8(): number {
-    return this.#view.getUint8(this.#advance(1));
-  }
-
   u16(): number {
     return this.#view.getUint16(this.#advance(2), true);
   }
@@ -97,11 +93,6 @@ export class WireWriter {
   constructor(size: number) {
     this.bytes = new Uint8Array(size);
     this.#view = new DataView(this.bytes.buffer);
-  }
-
-  u8(value: number): this {
-    this.#view.setUint8(this.#advance(1), value);
-    return this;
   }
 
   u16(value: number): this {

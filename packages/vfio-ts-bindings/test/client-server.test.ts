@@ -253,6 +253,41 @@ test('what the device throws becomes the errno of the reply', async (t) => {
   t.deepEqual(fds.errors, []);
 });
 
+test('an unmap that the device fails is gone all the same', async (t) => {
+  const { client, server, device, finish } = await connected();
+  await client.dmaMap({ address: 0, size: 4096 });
+  await client.dmaMap({ address: 4096, size: 4096 });
+  device.failure = new VfioUserError('EIO', 'munmap');
+  await t.throwsAsync(client.dmaUnmap(0, 8192), { code: 'EIO' });
+  t.is(server.dmaMaps, 0);
+  t.deepEqual(device.calls.slice(-2), ['unmap 0 1000', 'unmap 1000 1000']);
+  t.is(finish(), 0);
+});
+
+test('a region that cannot be read', async (t) => {
+  const { client, device, finish } = await connected();
+  const region = { size: 16, readable: false, writable: true };
+  Object.defineProperty(device, 'regions', { value: [region] });
+  await t.throwsAsync(client.regionRead(0, 0, 4), { code: 'EPERM' });
+  await client.regionWrite(0, 0, Uint8Array.of(1));
+  t.is((await client.regionInfo(0)).flags, 2);
+  t.is(finish(), 0);
+});
+
+test('a level interrupt that is deasserted while masked does not fire', async (t) => {
+  const { client, server, fds, finish } = await connected();
+  const eventfd = fds.open();
+  await client.setIrqEventFds(0, 0, [eventfd]);
+  t.true(server.triggerIrq(0, 0));
+  t.false(server.triggerIrq(0, 0), 'automasked');
+  server.clearIrq(0, 0);
+  const flags = VFIO_IRQ_SET_DATA_NONE | VFIO_IRQ_SET_ACTION_UNMASK;
+  await client.setIrqs({ flags, index: 0, start: 0, count: 1, bools: undefined });
+  t.is(fds.signals(eventfd), 1);
+  fds.close(eventfd);
+  t.is(finish(), 0);
+});
+
 test('a multiple write stops at the first that fails', async (t) => {
   const { client, device, finish } = await connected();
   const data = Uint8Array.of(1);

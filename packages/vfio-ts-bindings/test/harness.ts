@@ -55,7 +55,7 @@ export interface Connected {
   readonly device: TestDevice;
   readonly fds: FakeFds;
   /** Ends both sides. @returns how many fds are still open */
-  finish(): number;
+  readonly finish: () => number;
 }
 
 export async function connected(

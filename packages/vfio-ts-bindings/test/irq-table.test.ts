@@ -16,15 +16,15 @@ function setup(t: ExecutionContext): {
   table: IrqTable;
   changes: string[];
   /** Nothing is left open when the connection is over. */
-  finish(): void;
-  set(
+  readonly finish: () => void;
+  readonly set: (
     flags: number,
     index: number,
     start: number,
     count: number,
     fds?: number[],
     bools?: number[],
-  ): void;
+  ) => void;
 } {
   const fds = new FakeFds();
   const changes: string[] = [];

@@ -149,7 +149,6 @@ export const accesses: readonly BadMessage[] = [
     'bad REGION_WRITE without reply',
     0,
     '7700 0a00 21000000 10000000 00000000 0000000000000000 09000000 01000000 ff',
-    1,
   ),
   bad('WRITE_MULTI cut short', EINVAL, '7700 0f00 14000000 00000000 00000000 00000000'),
   bad(

@@ -92,7 +92,7 @@ for (const [name, data] of badVersions) {
   test(`VERSION refused, connection stays: ${name}`, (t) => {
     const scripted = scriptedServer({}, false);
     const { transport, device } = scripted;
-    transport.message(version(0, 0, data), ['stray']);
+    transport.message(version(0, 0, data));
     t.is(toHex(transport.take()), '00000100100000002100000016000000', 'EINVAL');
     t.is(transport.fds.openCount, 2);
     // Nothing is allowed yet, and a good VERSION still is.
@@ -124,6 +124,13 @@ for (const [major, minor] of [
     t.is(leaked(scripted), 0);
   });
 }
+
+test('VERSION with an fd', (t) => {
+  const scripted = scriptedServer({}, false);
+  scripted.transport.message(version(0, 0, ascii('{}\0')), ['stray']);
+  t.is(toHex(scripted.transport.take()), '00000100100000002100000016000000');
+  t.is(leaked(scripted), 0);
+});
 
 test('what comes behind a refused major version is not looked at', (t) => {
   const scripted = scriptedServer({}, false);

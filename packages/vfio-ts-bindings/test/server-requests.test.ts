@@ -83,12 +83,22 @@ for (const [name, reply, code] of [
   test(`a bad reply to DMA_READ: ${name}`, async (t) => {
     const scripted = withMemory();
     const reading = scripted.server.dmaRead(0x1234, 3);
-    scripted.transport.message(hex(reply), ['fd']);
+    scripted.transport.message(hex(reply));
     await t.throwsAsync(reading, { code });
     t.false(scripted.server.closed);
     t.is(leaked(scripted), 0);
   });
 }
+
+test('a DMA_WRITE that the client says was not whole', async (t) => {
+  const scripted = withMemory();
+  const writing = scripted.server.dmaWrite(0, hex('aabb'));
+  scripted.transport.message(
+    hex('0100 0c00 20000000 01000000 00000000 0000000000000000 0100000000000000'),
+  );
+  await t.throwsAsync(writing, { code: 'EPROTO' });
+  t.is(leaked(scripted), 0);
+});
 
 test('a long transfer is cut, and checked again for each part', async (t) => {
   const scripted = withMemory({ limits: { maxDataXferSize: 4096 } });
@@ -167,7 +177,7 @@ test('the device may close the connection inside of a handler', (t) => {
   const { transport, device, server } = scripted;
   device.onRead = () => server.close();
   const read = hex('0100 0900 20000000 00000000 00000000 0000000000000000 00000000 04000000');
-  transport.message(new Uint8Array([...read, ...read]), ['stray']);
+  transport.message(new Uint8Array([...read, ...read]));
   t.is(transport.sent.length, 0);
   t.true(transport.closed);
   t.deepEqual(device.calls, ['connected', 'unmap all', 'closed CLOSED']);

@@ -15,7 +15,7 @@ const ABSENT: VfioUserRegion = { size: 0, readable: false, writable: false };
 
 /**
  * A PCI device for tests: BAR 0 of 4 KiB registers, BAR 2 of 8 KiB whose second page shows the start
- * of a file, BAR 4 of 64 KiB that is wholly mappable, and config space of 4 KiB.
+ * of a file, BAR 3 of 64 KiB that is not mappable, BAR 4 of 64 KiB that is wholly mappable, and config space of 4 KiB.
  */
 export class TestDevice implements VfioUserDevice {
   readonly regions: readonly VfioUserRegion[];
@@ -50,7 +50,7 @@ export class TestDevice implements VfioUserDevice {
       { size: 0x1000, ...rw },
       ABSENT,
       { size: 0x2000, ...rw, mmap: { fd: bar2, fileOffset: -0x1000, areas } },
-      ABSENT,
+      { size: 0x10000, ...rw },
       { size: 0x10000, ...rw, mmap: { fd: bar4, fileOffset: 0 } },
       ABSENT,
       { size: 0x800, readable: true, writable: false },

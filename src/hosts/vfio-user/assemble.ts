@@ -26,16 +26,21 @@ export interface AssembledFunction {
   readonly dma: DmaMemory;
   readonly fast: NativeFastRegions;
   readonly vfioDevice: FunctionDevice;
-  /** Set by whoever holds the connection: ends it. */
-  onGuestMemoryLost: (() => void) | undefined;
-  /** Set likewise: the connection is over and the function was reset. */
-  onClientClosed: ((reason: string, detail: string) => void) | undefined;
+}
+
+/** What the function tells whoever holds the vfio-user connection. */
+export interface ConnectionHooks {
+  /** The guest's memory file shrank: the connection is worth nothing any more. */
+  guestMemoryLost(): void;
+  /** The connection is over, and the function was reset. */
+  clientClosed(reason: string, detail: string): void;
 }
 
 /** Builds the device from the inside out, and leaves in `cleanup` how to take it down. */
 export function assembleFunction(
   options: VfioUserDeviceOptions,
   native: Native,
+  hooks: ConnectionHooks,
   cleanup: Cleanup,
 ): AssembledFunction {
   const logger = options.logger ?? silentLogger;
@@ -51,54 +56,34 @@ export function assembleFunction(
   const { bar: region, ...doorbellPlace } = plan.doorbells;
   const doorbells = new VfioUserDoorbells(native, fast, { region, ...doorbellPlace });
   cleanup.defer(() => doorbells.revokeEventFds());
-  const host = new VfioUserInterrupts(native);
-  const interrupts = new FunctionInterrupts({ host, vectors: plan.vectors, ownership: 'client' });
-  const endpoint = createEndpoint(options, native, logger);
-  const device = new VhostUserDevice({
-    native,
-    host: { doorbells, kicks: interrupts, window },
-    endpoint,
-    uuid,
-    maxVhostQueues,
-    logger,
+  const vectors = new VfioUserInterrupts(native);
+  const interrupts = new FunctionInterrupts({
+    host: vectors,
+    vectors: plan.vectors,
+    ownership: 'client',
   });
+  const host = { doorbells, kicks: interrupts, window };
+  const endpoint = createEndpoint(options, native, logger);
+  const device = new VhostUserDevice({ native, host, endpoint, uuid, maxVhostQueues, logger });
   cleanup.defer(() => device.close());
   endpoint.open();
 
-  const dma = new DmaMemory(native, () => assembled.onGuestMemoryLost?.());
+  const dma = new DmaMemory(native, () => hooks.guestMemoryLost());
   cleanup.defer(() => dma.clear());
   const id = options.pciId ?? DEFAULT_PCI_ID;
-  const memory = dma.memory;
-  const pci = createFunction({
-    device,
-    plan,
-    memory,
-    interrupts,
-    window: window.block,
-    id,
-    logger,
-  });
+  const shared = { device, plan, interrupts, id, logger };
+  const pci = createFunction({ ...shared, memory: dma.memory, window: window.block });
   const vfioDevice = new FunctionDevice({
     pci,
     dma,
-    interrupts: host,
+    interrupts: vectors,
     window,
     doorbells,
     windowRegion: plan.window.bar,
     doorbellRegion: plan.doorbells.bar,
-    closed: (reason, detail) => assembled.onClientClosed?.(reason, detail),
+    closed: (reason, detail) => hooks.clientClosed(reason, detail),
   });
-  const assembled: AssembledFunction = {
-    device,
-    plan,
-    uuid: formatUuid(uuid),
-    dma,
-    fast,
-    vfioDevice,
-    onGuestMemoryLost: undefined,
-    onClientClosed: undefined,
-  };
-  return assembled;
+  return { device, plan, uuid: formatUuid(uuid), dma, fast, vfioDevice };
 }
 
 function createWindow(

@@ -4,7 +4,7 @@ import type { Logger } from '../../log.js';
 import { silentLogger } from '../../log.js';
 import { NativeTransport } from '../../native-transport.js';
 import type { Native, NativeListener, NativeSocket } from '../../native.js';
-import type { AssembledFunction } from './assemble.js';
+import type { AssembledFunction, ConnectionHooks } from './assemble.js';
 import type { VfioUserDeviceOptions } from './options.js';
 
 /**
@@ -14,38 +14,44 @@ import type { VfioUserDeviceOptions } from './options.js';
 const HANDOVER_MS = 100;
 
 /** Listens for vfio-user clients and serves one at a time. */
-export class ClientEndpoint {
+export class ClientEndpoint implements ConnectionHooks {
   readonly #log: Logger;
-  readonly #listener: NativeListener;
+  #listener: NativeListener | undefined;
+  #assembled: AssembledFunction | undefined;
   #server: VfioUserServer | undefined;
   #waiting: { readonly socket: NativeSocket; readonly timer: NodeJS.Timeout } | undefined;
   #closed = false;
 
-  /** @throws VvuError of scope `setup` when the socket cannot be made */
   constructor(
-    options: VfioUserDeviceOptions,
+    private readonly options: VfioUserDeviceOptions,
     private readonly native: Native,
-    private readonly assembled: AssembledFunction,
   ) {
     this.#log = (options.logger ?? silentLogger).child({ socket: 'vfio-user' });
-    const { vfioUserPath: path, socketMode: mode, socketGid: gid } = options;
+  }
+
+  /** @throws VvuError of scope `setup` when the socket cannot be made */
+  listen(assembled: AssembledFunction): void {
+    this.#assembled = assembled;
+    const { vfioUserPath: path, socketMode: mode, socketGid: gid } = this.options;
+    const permissions = { ...(mode !== undefined && { mode }), ...(gid !== undefined && { gid }) };
     try {
-      this.#listener = native.listen(
-        path,
-        { ...(mode !== undefined && { mode }), ...(gid !== undefined && { gid }) },
-        (socket) => this.#accept(socket),
+      this.#listener = this.native.listen(path, permissions, (socket) =>
+        this.#accept(socket, assembled),
       );
     } catch (error) {
-      throw new VvuError(errorCode(error), 'setup', `vfio-user ${path}: ${errorMessage(error)}`, {
-        cause: error,
-      });
+      const detail = `cannot listen on ${path}: ${errorMessage(error)}`;
+      throw new VvuError(errorCode(error), 'setup', detail, { cause: error });
     }
-    assembled.onGuestMemoryLost = () => this.#drop("the guest's memory file shrank");
-    assembled.onClientClosed = (reason, detail) => {
-      this.#server = undefined;
-      this.#log.info({ reason, detail }, 'client disconnected');
-      this.#takeWaiting();
-    };
+  }
+
+  guestMemoryLost(): void {
+    this.#drop("the guest's memory file shrank");
+  }
+
+  clientClosed(reason: string, detail: string): void {
+    this.#server = undefined;
+    this.#log.info({ reason, detail }, 'client disconnected');
+    this.#takeWaiting();
   }
 
   get connected(): boolean {
@@ -54,14 +60,14 @@ export class ClientEndpoint {
 
   close(): void {
     this.#closed = true;
-    this.#listener.close();
+    this.#listener?.close();
     this.#stopWaiting()?.close();
     this.#server?.close();
   }
 
-  #accept(socket: NativeSocket): void {
+  #accept(socket: NativeSocket, assembled: AssembledFunction): void {
     if (this.#closed) socket.close();
-    else if (!this.connected) this.#serve(socket);
+    else if (!this.connected) this.#serve(socket, assembled);
     else {
       this.#refuse(this.#stopWaiting());
       const timer = setTimeout(() => this.#decide(), HANDOVER_MS);
@@ -71,7 +77,7 @@ export class ClientEndpoint {
 
   /** The newcomer has waited. A client that never said what it is must not keep others out. */
   #decide(): void {
-    if (this.connected && this.assembled.vfioDevice.negotiated) {
+    if (this.connected && this.#assembled?.vfioDevice.negotiated) {
       this.#refuse(this.#stopWaiting());
       return;
     }
@@ -81,7 +87,7 @@ export class ClientEndpoint {
 
   #takeWaiting(): void {
     const socket = this.#stopWaiting();
-    if (socket) this.#serve(socket);
+    if (socket && this.#assembled) this.#serve(socket, this.#assembled);
   }
 
   #stopWaiting(): NativeSocket | undefined {
@@ -98,16 +104,16 @@ export class ClientEndpoint {
     socket.close();
   }
 
-  #serve(socket: NativeSocket): void {
+  #serve(socket: NativeSocket, assembled: AssembledFunction): void {
     const { pid, uid } = socket.peer;
     this.#log.info({ pid, uid }, 'client connected');
     const log = this.#log;
     const trace = log.isLevelEnabled('trace');
     // What C++ answers cannot be decoded in the log: whoever traces wants to see it all.
-    if (!trace) socket.attachFastRegions(this.assembled.fast);
+    if (!trace) socket.attachFastRegions(assembled.fast);
     const server = new VfioUserServer(
       new NativeTransport(this.native, socket),
-      this.assembled.vfioDevice,
+      assembled.vfioDevice,
       {
         signalEventFd: (fd) => this.native.signalEventFd(fd),
         checkEventFd: (fd) => this.native.checkEventFd(fd),

@@ -62,9 +62,10 @@ export function createVfioUserDevice(
 ): VfioUserDeviceHost {
   const cleanup = new Cleanup();
   try {
-    const assembled = assembleFunction(options, native, cleanup);
-    const clients = new ClientEndpoint(options, native, assembled);
+    const clients = new ClientEndpoint(options, native);
+    const assembled = assembleFunction(options, native, clients, cleanup);
     cleanup.defer(() => clients.close());
+    clients.listen(assembled);
     return new VfioUserDeviceHost(options, assembled, clients, cleanup);
   } catch (error) {
     // The steps so far are synchronous in effect; what they reject with adds nothing to `error`.

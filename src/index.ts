@@ -1,0 +1,16 @@
+/**
+ * virtio-vhost-user: a virtual machine serves virtio devices to other virtual machines.
+ *
+ * - `virtio-vhost-user/vfio-user`: devices in a process of their own, for stock QEMU;
+ * - `virtio-vhost-user/guest`: the driver and the backend side;
+ * - `virtio-vhost-user/device`: the device itself, on ports;
+ * - `virtio-vhost-user/vhost-user`: the wire protocol.
+ */
+export { VvuError, errorCode, errorMessage } from './errors.js';
+export type { ErrorScope } from './errors.js';
+export { VfioUserDeviceHost, createVfioUserDevice } from './hosts/vfio-user/index.js';
+export type { VfioUserDeviceOptions, WindowOptions } from './hosts/vfio-user/index.js';
+export { silentLogger } from './log.js';
+export type { Logger } from './log.js';
+export { native } from './native.js';
+export type { Native } from './native.js';
