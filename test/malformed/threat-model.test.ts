@@ -26,7 +26,13 @@ function documented(heading: string): string[] {
     .split('\n')
     .filter((line) => line.startsWith('|'))
     .slice(2)
-    .map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()).join(': '));
+    .map((line) =>
+      line
+        .split('|')
+        .slice(1, -1)
+        .map((cell) => cell.trim())
+        .join(': '),
+    );
 }
 
 test('the document lists exactly the vfio-user inputs that are tested', (t) => {
