@@ -57,9 +57,7 @@ void Instance::Defer(std::function<void()> task) {
   if (ended_) return;
   deferred_.push_back(std::move(task));
   IdleHandle& idle = handles_->idle;
-  if (!idle.open())
-    idle.Open(
-        *this, [this] { RunDeferred(); }, uv_idle_init);
+  if (!idle.open()) idle.Open(*this, [this] { RunDeferred(); }, uv_idle_init);
   uv_idle_start(idle.get(), IdleHandle::Run);
 }
 

@@ -50,8 +50,7 @@ Listener::Listener(const Napi::CallbackInfo& info) : Wrapped<Listener>(info) {
       instance, [this](int, int) { Accept(); },
       [fd](uv_loop_t* loop, uv_poll_t* handle) { return uv_poll_init(loop, handle, fd); });
   if (status != 0) throw ToError(info.Env(), ErrnoFailure(-status, "uv_poll_init"));
-  retry_.Open(
-      instance, [this] { Watch(); }, uv_timer_init);
+  retry_.Open(instance, [this] { Watch(); }, uv_timer_init);
   on_connection_ = FunctionRef(payload->on_connection);
   context_.Open(info.This().As<Napi::Object>(), "VVU_LISTENER");
   instance_->Add(this);

@@ -82,7 +82,7 @@ bool Repair(uintptr_t address) {
 
 /** What the kernel would have done: this signal's default ends the process with a core. */
 void ForwardToDefault(int number, const siginfo_t* info) {
-  struct sigaction standard {};
+  struct sigaction standard{};
   standard.sa_handler = SIG_DFL;
   sigaction(number, &standard, nullptr);
   // A fault happens again when the instruction is retried, with its true siginfo. A signal that
@@ -119,7 +119,7 @@ void OnSigbus(int number, siginfo_t* info, void* context) {
 }
 
 void InstallHandler() {
-  struct sigaction ours {};
+  struct sigaction ours{};
   ours.sa_sigaction = OnSigbus;
   ours.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER | SA_RESTART;
   sigemptyset(&ours.sa_mask);

@@ -81,6 +81,8 @@ export class Testpmd {
   readonly #exited: Promise<Ended>;
   readonly #clean: () => Promise<void>;
   #log = '';
+  /** stdout alone: stderr may cut the prompt in two. */
+  #output = '';
   #isReady = false;
   #ended: string | undefined;
   #wake: () => void = () => undefined;
@@ -118,6 +120,7 @@ export class Testpmd {
     for (const stream of [this.#child.stdout, this.#child.stderr])
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#log += text;
+        if (stream === this.#child.stdout) this.#output += text;
         this.#wake();
       });
     const end = (how: unknown): void => {
@@ -139,17 +142,17 @@ export class Testpmd {
 
   /** Wait for the prompt: initialised, and the first negotiation done if it is a frontend. */
   async ready(milliseconds = 20_000): Promise<void> {
-    await this.#until(() => this.#log.includes(PROMPT), 'its prompt', milliseconds);
+    await this.#until(() => this.#output.includes(PROMPT), 'its prompt', milliseconds);
     this.#isReady = true;
   }
 
   /** Run one command. @returns what it printed */
   async command(line: string, milliseconds = 10_000): Promise<string> {
-    const from = this.#log.length;
+    const from = this.#output.length;
     this.#child.stdin?.write(`${line}\n`);
-    const answered = (): boolean => this.#log.includes(PROMPT, from);
+    const answered = (): boolean => this.#output.includes(PROMPT, from);
     await this.#until(answered, `the answer to '${line}'`, milliseconds);
-    return this.#log.slice(from, this.#log.indexOf(PROMPT, from));
+    return this.#output.slice(from, this.#output.indexOf(PROMPT, from));
   }
 
   async stats(): Promise<PortStats> {

@@ -24,24 +24,24 @@ struct mapping {
   char bdf[16];
   unsigned bar;
   bool sysfs;
-  uint8_t *base; /* start of the mapping, page-aligned */
+  uint8_t* base; /* start of the mapping, page-aligned */
   uint64_t length;
-  uint8_t *bytes; /* start of the BAR */
+  uint8_t* bytes; /* start of the BAR */
   uint64_t size;
 };
 
 static struct mapping mappings[MAX_MAPPINGS];
 static unsigned mapping_count;
 
-static void device_path(char *path, const char *bdf, const char *name) {
+static void device_path(char* path, const char* bdf, const char* name) {
   snprintf(path, PATH_MAX, "/sys/bus/pci/devices/%s/%s", bdf, name);
 }
 
-static uint64_t read_hex(const char *bdf, const char *name) {
+static uint64_t read_hex(const char* bdf, const char* name) {
   char path[PATH_MAX];
   unsigned long long value = 0;
   device_path(path, bdf, name);
-  FILE *file = fopen(path, "r");
+  FILE* file = fopen(path, "r");
   if (file == NULL) return 0;
   if (fscanf(file, "%llx", &value) != 1) value = 0;
   fclose(file);
@@ -49,7 +49,7 @@ static uint64_t read_hex(const char *bdf, const char *name) {
 }
 
 /* The last component of a link such as `driver` or `iommu_group`, "-" without one. */
-static void read_link_name(const char *bdf, const char *name, char *out, size_t size) {
+static void read_link_name(const char* bdf, const char* name, char* out, size_t size) {
   char path[PATH_MAX];
   char target[PATH_MAX];
   device_path(path, bdf, name);
@@ -57,17 +57,17 @@ static void read_link_name(const char *bdf, const char *name, char *out, size_t 
   snprintf(out, size, "-");
   if (length <= 0) return;
   target[length] = '\0';
-  const char *slash = strrchr(target, '/');
+  const char* slash = strrchr(target, '/');
   snprintf(out, size, "%.63s", slash == NULL ? target : slash + 1);
 }
 
 /* pci-list: BDF VENDOR:DEVICE CLASS REVISION SUBVENDOR:SUBDEVICE DRIVER GROUP, one line each. */
-static bool pci_list(const union arg *args) {
+static bool pci_list(const union arg* args) {
   (void)args;
-  DIR *directory = opendir("/sys/bus/pci/devices");
+  DIR* directory = opendir("/sys/bus/pci/devices");
   if (directory == NULL) return fail_errno("opendir");
-  for (struct dirent *entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
-    const char *bdf = entry->d_name;
+  for (struct dirent* entry = readdir(directory); entry != NULL; entry = readdir(directory)) {
+    const char* bdf = entry->d_name;
     char driver[64];
     char group[64];
     if (bdf[0] == '.') continue;
@@ -88,10 +88,10 @@ struct resource {
   uint64_t flags;
 };
 
-static bool read_resources(const char *bdf, struct resource *resources) {
+static bool read_resources(const char* bdf, struct resource* resources) {
   char path[PATH_MAX];
   device_path(path, bdf, "resource");
-  FILE *file = fopen(path, "r");
+  FILE* file = fopen(path, "r");
   if (file == NULL) return fail_errno(path);
   memset(resources, 0, RESOURCES * sizeof(*resources));
   for (unsigned i = 0; i < RESOURCES; i++) {
@@ -104,11 +104,11 @@ static bool read_resources(const char *bdf, struct resource *resources) {
 }
 
 /* pci-resources BDF: INDEX START SIZE FLAGS for each BAR and the ROM that exist. */
-static bool pci_resources(const union arg *args) {
+static bool pci_resources(const union arg* args) {
   struct resource resources[RESOURCES];
   if (!read_resources(args[0].s, resources)) return false;
   for (unsigned i = 0; i < RESOURCES; i++) {
-    const struct resource *r = &resources[i];
+    const struct resource* r = &resources[i];
     if (r->flags == 0) continue;
     say("%u 0x%llx 0x%llx 0x%llx", i, (unsigned long long)r->start,
         (unsigned long long)(r->end - r->start + 1), (unsigned long long)r->flags);
@@ -116,7 +116,7 @@ static bool pci_resources(const union arg *args) {
   return true;
 }
 
-static int open_config(const char *bdf) {
+static int open_config(const char* bdf) {
   char path[PATH_MAX];
   device_path(path, bdf, "config");
   int fd = open(path, O_RDWR | O_CLOEXEC);
@@ -125,7 +125,7 @@ static int open_config(const char *bdf) {
 }
 
 /* cfg-dump BDF: the whole configuration space, 256 or 4096 bytes. */
-static bool cfg_dump(const union arg *args) {
+static bool cfg_dump(const union arg* args) {
   uint8_t bytes[CONFIG_SIZE];
   int fd = open_config(args[0].s);
   if (fd < 0) return false;
@@ -137,7 +137,7 @@ static bool cfg_dump(const union arg *args) {
 }
 
 /* cfg-read BDF OFFSET WIDTH: one access, as the kernel does not split aligned ones. */
-static bool cfg_read(const union arg *args) {
+static bool cfg_read(const union arg* args) {
   uint64_t value = 0;
   if (!width_ok(args[2].n)) return false;
   int fd = open_config(args[0].s);
@@ -150,7 +150,7 @@ static bool cfg_read(const union arg *args) {
 }
 
 /* cfg-write BDF OFFSET WIDTH VALUE */
-static bool cfg_write(const union arg *args) {
+static bool cfg_write(const union arg* args) {
   if (!width_ok(args[2].n)) return false;
   int fd = open_config(args[0].s);
   if (fd < 0) return false;
@@ -159,13 +159,13 @@ static bool cfg_write(const union arg *args) {
   return put == (ssize_t)args[2].n || fail("config write of %zd bytes", put);
 }
 
-static bool map_sysfs(struct mapping *m) {
+static bool map_sysfs(struct mapping* m) {
   struct resource resources[RESOURCES];
   char name[16];
   char path[PATH_MAX];
   if (m->bar >= RESOURCES - 1) return fail("no such BAR: %u", m->bar);
   if (!read_resources(m->bdf, resources)) return false;
-  const struct resource *r = &resources[m->bar];
+  const struct resource* r = &resources[m->bar];
   if (r->flags == 0) return fail("BAR %u is not there", m->bar);
   snprintf(name, sizeof(name), "resource%u", m->bar);
   device_path(path, m->bdf, name);
@@ -182,7 +182,7 @@ static bool map_sysfs(struct mapping *m) {
   return true;
 }
 
-static bool map_vfio(struct mapping *m) {
+static bool map_vfio(struct mapping* m) {
   m->base = vfio_map_region(m->bar, &m->size);
   if (m->base == NULL) return fail_errno("mmap of the VFIO region");
   m->length = m->size;
@@ -190,16 +190,16 @@ static bool map_vfio(struct mapping *m) {
   return true;
 }
 
-static struct mapping *find_mapping(const char *bdf, unsigned bar, bool sysfs) {
+static struct mapping* find_mapping(const char* bdf, unsigned bar, bool sysfs) {
   for (unsigned i = 0; i < mapping_count; i++) {
-    struct mapping *m = &mappings[i];
+    struct mapping* m = &mappings[i];
     if (m->bar == bar && m->sysfs == sysfs && strcmp(m->bdf, bdf) == 0) return m;
   }
   if (mapping_count == MAX_MAPPINGS) {
     fail("too many mapped BARs");
     return NULL;
   }
-  struct mapping *m = &mappings[mapping_count];
+  struct mapping* m = &mappings[mapping_count];
   *m = (struct mapping){.bar = bar, .sysfs = sysfs};
   snprintf(m->bdf, sizeof(m->bdf), "%s", bdf);
   if (!(sysfs ? map_sysfs(m) : map_vfio(m))) return NULL;
@@ -216,11 +216,11 @@ void pci_unmap_all(void) {
  * Where (BDF, BAR, OFFSET) is. A BDF written with a leading '@' means the sysfs file even if the
  * device is open through VFIO.
  */
-static uint8_t *locate(const union arg *args, uint64_t length) {
-  const char *bdf = args[0].s;
+static uint8_t* locate(const union arg* args, uint64_t length) {
+  const char* bdf = args[0].s;
   bool sysfs = bdf[0] == '@';
   if (sysfs) bdf++;
-  struct mapping *m = find_mapping(bdf, (unsigned)args[1].n, sysfs || !vfio_owns(bdf));
+  struct mapping* m = find_mapping(bdf, (unsigned)args[1].n, sysfs || !vfio_owns(bdf));
   if (m == NULL) return NULL;
   if (args[2].n > m->size || length > m->size - args[2].n) {
     fail("outside of the BAR (0x%llx bytes)", (unsigned long long)m->size);
@@ -230,9 +230,9 @@ static uint8_t *locate(const union arg *args, uint64_t length) {
 }
 
 /* bar-read BDF BAR OFFSET WIDTH */
-static bool bar_read(const union arg *args) {
+static bool bar_read(const union arg* args) {
   if (!width_ok(args[3].n)) return false;
-  uint8_t *at = locate(args, args[3].n);
+  uint8_t* at = locate(args, args[3].n);
   if (at == NULL) return false;
   if (GUARD()) return fail("bus error");
   uint64_t value = load(at, (unsigned)args[3].n);
@@ -242,9 +242,9 @@ static bool bar_read(const union arg *args) {
 }
 
 /* bar-write BDF BAR OFFSET WIDTH VALUE */
-static bool bar_write(const union arg *args) {
+static bool bar_write(const union arg* args) {
   if (!width_ok(args[3].n)) return false;
-  uint8_t *at = locate(args, args[3].n);
+  uint8_t* at = locate(args, args[3].n);
   if (at == NULL) return false;
   if (GUARD()) return fail("bus error");
   store(at, (unsigned)args[3].n, args[4].n);
@@ -256,8 +256,8 @@ static bool bar_write(const union arg *args) {
 static uint64_t pattern(uint64_t seed, uint64_t i) { return (seed + i) * 0x9e3779b97f4a7c15; }
 
 /* bar-fill BDF BAR OFFSET LENGTH SEED: writes the pattern in 8-byte stores. */
-static bool bar_fill(const union arg *args) {
-  uint8_t *at = locate(args, args[3].n);
+static bool bar_fill(const union arg* args) {
+  uint8_t* at = locate(args, args[3].n);
   if (at == NULL) return false;
   if (GUARD()) return fail("bus error");
   for (uint64_t i = 0; i < args[3].n / 8; i++) store(at + 8 * i, 8, pattern(args[4].n, i));
@@ -266,10 +266,10 @@ static bool bar_fill(const union arg *args) {
 }
 
 /* bar-check BDF BAR OFFSET LENGTH SEED: says how many words differ, and the first one's offset. */
-static bool bar_check(const union arg *args) {
+static bool bar_check(const union arg* args) {
   volatile uint64_t wrong = 0;
   volatile uint64_t first = 0;
-  uint8_t *at = locate(args, args[3].n);
+  uint8_t* at = locate(args, args[3].n);
   if (at == NULL) return false;
   if (GUARD()) return fail("bus error");
   for (uint64_t i = 0; i < args[3].n / 8; i++) {
@@ -282,7 +282,7 @@ static bool bar_check(const union arg *args) {
 }
 
 /* bar-close: unmaps all BARs. Do this before a driver is bound or unbound. */
-static bool bar_close(const union arg *args) {
+static bool bar_close(const union arg* args) {
   (void)args;
   pci_unmap_all();
   return true;

@@ -18,11 +18,11 @@
 
 enum { MAX_LINE = 16384, MAX_ARGS = 8 };
 
-static FILE *port;
-static const char *sequence; /* of the request at hand */
+static FILE* port;
+static const char* sequence; /* of the request at hand */
 static char reason[512];
 
-void say(const char *format, ...) {
+void say(const char* format, ...) {
   va_list list;
   va_start(list, format);
   fputs("= ", port);
@@ -31,14 +31,14 @@ void say(const char *format, ...) {
   va_end(list);
 }
 
-void say_hex(const void *data, size_t length) {
-  const uint8_t *bytes = data;
+void say_hex(const void* data, size_t length) {
+  const uint8_t* bytes = data;
   fputs("= ", port);
   for (size_t i = 0; i < length; i++) fprintf(port, "%02x", bytes[i]);
   fputc('\n', port);
 }
 
-bool fail(const char *format, ...) {
+bool fail(const char* format, ...) {
   va_list list;
   va_start(list, format);
   vsnprintf(reason, sizeof(reason), format, list);
@@ -46,7 +46,7 @@ bool fail(const char *format, ...) {
   return false;
 }
 
-bool fail_errno(const char *what) { return fail("%s: %s", what, strerror(errno)); }
+bool fail_errno(const char* what) { return fail("%s: %s", what, strerror(errno)); }
 
 uint64_t now_ms(void) {
   struct timespec ts;
@@ -74,39 +74,39 @@ bool width_ok(uint64_t width) {
   return fail("width must be 1, 2, 4 or 8");
 }
 
-uint64_t load(const volatile void *address, unsigned width) {
+uint64_t load(const volatile void* address, unsigned width) {
   switch (width) {
     case 1:
-      return *(const volatile uint8_t *)address;
+      return *(const volatile uint8_t*)address;
     case 2:
-      return *(const volatile uint16_t *)address;
+      return *(const volatile uint16_t*)address;
     case 4:
-      return *(const volatile uint32_t *)address;
+      return *(const volatile uint32_t*)address;
     default:
-      return *(const volatile uint64_t *)address;
+      return *(const volatile uint64_t*)address;
   }
 }
 
-void store(volatile void *address, unsigned width, uint64_t value) {
+void store(volatile void* address, unsigned width, uint64_t value) {
   switch (width) {
     case 1:
-      *(volatile uint8_t *)address = (uint8_t)value;
+      *(volatile uint8_t*)address = (uint8_t)value;
       break;
     case 2:
-      *(volatile uint16_t *)address = (uint16_t)value;
+      *(volatile uint16_t*)address = (uint16_t)value;
       break;
     case 4:
-      *(volatile uint32_t *)address = (uint32_t)value;
+      *(volatile uint32_t*)address = (uint32_t)value;
       break;
     default:
-      *(volatile uint64_t *)address = value;
+      *(volatile uint64_t*)address = value;
   }
 }
 
 /* sh COMMAND: runs it with busybox' shell, says each line of output, and the exit status. */
-static bool run_shell(const union arg *args) {
+static bool run_shell(const union arg* args) {
   char line[4096];
-  FILE *pipe_end = popen(args[0].s, "r");
+  FILE* pipe_end = popen(args[0].s, "r");
   if (pipe_end == NULL) return fail_errno("popen");
   while (fgets(line, sizeof(line), pipe_end) != NULL) {
     line[strcspn(line, "\n")] = '\0';
@@ -126,52 +126,52 @@ static bool stop_machine(int how) {
   return fail_errno("reboot");
 }
 
-static bool run_reboot(const union arg *args) {
+static bool run_reboot(const union arg* args) {
   (void)args;
   return stop_machine(RB_AUTOBOOT);
 }
 
-static bool run_poweroff(const union arg *args) {
+static bool run_poweroff(const union arg* args) {
   (void)args;
   return stop_machine(RB_POWER_OFF);
 }
 
-static bool run_help(const union arg *args);
+static bool run_help(const union arg* args);
 
 static const struct command own_commands[] = {
     {"help", "", run_help},         {"sh", "*", run_shell}, {"reboot", "", run_reboot},
     {"poweroff", "", run_poweroff}, {NULL, NULL, NULL},
 };
 
-static const struct command *const tables[] = {own_commands, pci_commands, vfio_commands,
+static const struct command* const tables[] = {own_commands, pci_commands, vfio_commands,
                                                memory_commands};
 enum { TABLES = sizeof(tables) / sizeof(tables[0]) };
 
-static bool run_help(const union arg *args) {
+static bool run_help(const union arg* args) {
   (void)args;
   for (unsigned t = 0; t < TABLES; t++)
-    for (const struct command *c = tables[t]; c->name != NULL; c++)
+    for (const struct command* c = tables[t]; c->name != NULL; c++)
       say("%s %s", c->name, c->signature);
   return true;
 }
 
-static const struct command *find(const char *name) {
+static const struct command* find(const char* name) {
   for (unsigned t = 0; t < TABLES; t++)
-    for (const struct command *c = tables[t]; c->name != NULL; c++)
+    for (const struct command* c = tables[t]; c->name != NULL; c++)
       if (strcmp(c->name, name) == 0) return c;
   return NULL;
 }
 
-static bool parse_number(const char *word, uint64_t *value) {
-  char *end = NULL;
+static bool parse_number(const char* word, uint64_t* value) {
+  char* end = NULL;
   errno = 0;
   *value = strtoull(word, &end, 0);
   return errno == 0 && end != word && *end == '\0';
 }
 
-static bool parse(const char *signature, char *rest, union arg *args) {
+static bool parse(const char* signature, char* rest, union arg* args) {
   for (unsigned i = 0; signature[i] != '\0'; i++) {
-    char *word = signature[i] == '*' ? rest : strsep(&rest, " ");
+    char* word = signature[i] == '*' ? rest : strsep(&rest, " ");
     if (word == NULL || *word == '\0') return fail("argument %u is missing", i + 1);
     args[i].s = word;
     if (signature[i] == 'n' && !parse_number(word, &args[i].n))
@@ -181,16 +181,16 @@ static bool parse(const char *signature, char *rest, union arg *args) {
   return rest == NULL || *rest == '\0' || fail("too many arguments");
 }
 
-static bool dispatch(char *line) {
+static bool dispatch(char* line) {
   union arg args[MAX_ARGS] = {0};
-  char *rest = line;
-  const char *name = strsep(&rest, " ");
-  const struct command *command = find(name);
+  char* rest = line;
+  const char* name = strsep(&rest, " ");
+  const struct command* command = find(name);
   if (command == NULL) return fail("no such command: %s", name);
   return parse(command->signature, rest, args) && command->run(args);
 }
 
-static bool open_port(const char *path) {
+static bool open_port(const char* path) {
   int fd = open(path, O_RDWR | O_NOCTTY);
   if (fd < 0) return false;
   struct termios settings;
@@ -204,13 +204,13 @@ static bool open_port(const char *path) {
   return port != NULL;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   static char line[MAX_LINE];
   if (argc != 2 || !open_port(argv[1])) {
     perror("probe: cannot open the serial port");
     return 1;
   }
-  FILE *input = fdopen(dup(fileno(port)), "r");
+  FILE* input = fdopen(dup(fileno(port)), "r");
   if (input == NULL) return 1;
   signal(SIGBUS, on_fault);
   signal(SIGSEGV, on_fault);
@@ -218,7 +218,7 @@ int main(int argc, char **argv) {
   fflush(port);
   while (fgets(line, sizeof(line), input) != NULL) {
     line[strcspn(line, "\r\n")] = '\0';
-    char *rest = line;
+    char* rest = line;
     sequence = strsep(&rest, " ");
     if (rest == NULL) continue;
     reason[0] = '\0';

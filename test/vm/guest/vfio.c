@@ -30,9 +30,9 @@ static struct {
 
 bool vfio_is_open(void) { return state.bdf[0] != '\0'; }
 
-bool vfio_owns(const char *bdf) { return vfio_is_open() && strcmp(bdf, state.bdf) == 0; }
+bool vfio_owns(const char* bdf) { return vfio_is_open() && strcmp(bdf, state.bdf) == 0; }
 
-static void close_fd(int *fd) {
+static void close_fd(int* fd) {
   if (*fd >= 0) close(*fd);
   *fd = -1;
 }
@@ -52,7 +52,7 @@ static void close_all(void) {
   memory_forget_all();
 }
 
-static bool open_group(const char *bdf) {
+static bool open_group(const char* bdf) {
   char link[PATH_MAX];
   char target[PATH_MAX];
   char path[PATH_MAX];
@@ -65,7 +65,7 @@ static bool open_group(const char *bdf) {
   return state.group >= 0 || fail_errno(path);
 }
 
-static bool open_device(const char *bdf) {
+static bool open_device(const char* bdf) {
   struct vfio_group_status status = {.argsz = sizeof(status)};
   state.container = open("/dev/vfio/vfio", O_RDWR | O_CLOEXEC);
   if (state.container < 0) return fail_errno("/dev/vfio/vfio");
@@ -83,7 +83,7 @@ static bool open_device(const char *bdf) {
 }
 
 /* vfio-open BDF: the device must be bound to vfio-pci. */
-static bool vfio_open(const union arg *args) {
+static bool vfio_open(const union arg* args) {
   if (vfio_is_open()) return fail("%s is open already", state.bdf);
   if (!open_device(args[0].s)) {
     close_all();
@@ -98,26 +98,26 @@ static bool vfio_open(const union arg *args) {
 static bool need_open(void) { return vfio_is_open() || fail("no device is open"); }
 
 /* vfio-close: gives up the device, its mappings and its vectors. */
-static bool vfio_close(const union arg *args) {
+static bool vfio_close(const union arg* args) {
   (void)args;
   close_all();
   return true;
 }
 
 /* vfio-reset: VFIO_DEVICE_RESET, which is an FLR for a function that has it. */
-static bool vfio_reset(const union arg *args) {
+static bool vfio_reset(const union arg* args) {
   (void)args;
   if (!need_open()) return false;
   return ioctl(state.device, VFIO_DEVICE_RESET) == 0 || fail_errno("DEVICE_RESET");
 }
 
-static bool region_info(unsigned index, struct vfio_region_info *info) {
+static bool region_info(unsigned index, struct vfio_region_info* info) {
   *info = (struct vfio_region_info){.argsz = sizeof(*info), .index = index};
   return ioctl(state.device, VFIO_DEVICE_GET_REGION_INFO, info) == 0;
 }
 
 /* vfio-info: "region INDEX SIZE FLAGS" and "irq INDEX COUNT FLAGS" lines. */
-static bool vfio_info(const union arg *args) {
+static bool vfio_info(const union arg* args) {
   (void)args;
   if (!need_open()) return false;
   for (unsigned i = 0; i < VFIO_PCI_NUM_REGIONS; i++) {
@@ -133,17 +133,17 @@ static bool vfio_info(const union arg *args) {
   return true;
 }
 
-void *vfio_map_region(unsigned index, uint64_t *size) {
+void* vfio_map_region(unsigned index, uint64_t* size) {
   struct vfio_region_info info;
   if (!region_info(index, &info)) return NULL;
-  void *base =
+  void* base =
       mmap(NULL, info.size, PROT_READ | PROT_WRITE, MAP_SHARED, state.device, (off_t)info.offset);
   if (base == MAP_FAILED) return NULL;
   *size = info.size;
   return base;
 }
 
-bool vfio_dma_map(void *address, uint64_t iova, uint64_t size) {
+bool vfio_dma_map(void* address, uint64_t iova, uint64_t size) {
   struct vfio_iommu_type1_dma_map map = {.argsz = sizeof(map),
                                          .flags = VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
                                          .vaddr = (uintptr_t)address,
@@ -157,7 +157,7 @@ bool vfio_dma_unmap(uint64_t iova, uint64_t size) {
   return ioctl(state.container, VFIO_IOMMU_UNMAP_DMA, &unmap) == 0 || fail_errno("UNMAP_DMA");
 }
 
-static bool set_msix(unsigned count, const int *fds) {
+static bool set_msix(unsigned count, const int* fds) {
   struct {
     struct vfio_irq_set header;
     int fds[MAX_VECTORS];
@@ -170,7 +170,7 @@ static bool set_msix(unsigned count, const int *fds) {
 }
 
 /* irq-enable COUNT: MSI-X vectors 0..COUNT-1, each with an eventfd of its own. */
-static bool irq_enable(const union arg *args) {
+static bool irq_enable(const union arg* args) {
   if (!need_open()) return false;
   if (args[0].n == 0 || args[0].n > MAX_VECTORS) return fail("1 to %d vectors", MAX_VECTORS);
   if (state.vector_count > 0) return fail("vectors are enabled already");
@@ -186,7 +186,7 @@ static bool irq_enable(const union arg *args) {
 }
 
 /* irq-disable: turns MSI-X off. */
-static bool irq_disable(const union arg *args) {
+static bool irq_disable(const union arg* args) {
   (void)args;
   if (!need_open()) return false;
   bool done = set_msix(0, NULL);
@@ -199,7 +199,7 @@ static bool irq_disable(const union arg *args) {
  * irq-wait VECTOR MILLISECONDS: says how often the vector fired since it was last asked about,
  * 0 if it did not within that time.
  */
-static bool irq_wait(const union arg *args) {
+static bool irq_wait(const union arg* args) {
   if (!need_open()) return false;
   if (args[0].n >= state.vector_count) return fail("vector is not enabled");
   struct pollfd poller = {.fd = state.vectors[args[0].n], .events = POLLIN};
