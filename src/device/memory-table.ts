@@ -169,7 +169,8 @@ export class MemoryTable {
 function shownEntry(entry: Entry): ShownWindowRegion {
   const { region, placement, memory, memoryOffset } = entry;
   const { fd, fileOffset, length } = region;
-  return { region: { fd, fileOffset, length, memory, memoryOffset }, placement };
+  const { guestAddress } = region.source;
+  return { region: { guestAddress, fd, fileOffset, length, memory, memoryOffset }, placement };
 }
 
 function tellGuest(packed: { region: CheckedRegion; mmapOffset: number }): ShownRegion {

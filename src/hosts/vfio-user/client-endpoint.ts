@@ -99,14 +99,12 @@ export class ClientEndpoint implements ConnectionHooks {
 
   #refuse(socket: NativeSocket | undefined): void {
     if (!socket) return;
-    const { pid, uid } = socket.peer;
-    this.#log.warn({ pid, uid }, 'second client refused: one is attached');
+    this.#log.warn({ peer: socket.peer }, 'second client refused: one is attached');
     socket.close();
   }
 
   #serve(socket: NativeSocket, assembled: AssembledFunction): void {
-    const { pid, uid } = socket.peer;
-    this.#log.info({ pid, uid }, 'client connected');
+    this.#log.info({ peer: socket.peer }, 'client connected');
     const log = this.#log;
     const trace = log.isLevelEnabled('trace');
     // What C++ answers cannot be decoded in the log: whoever traces wants to see it all.
