@@ -105,7 +105,9 @@ test('no message and no content of the rings makes the backend throw, loop or st
     {
       numRuns: 400,
       // Both rings up once for certain: with chance alone it can stay at one.
-      examples: [[setUp.map(() => undefined), Array.from({ length: 4 }, () => new Uint8Array(256))]],
+      examples: [
+        [setUp.map(() => undefined), Array.from({ length: 4 }, () => new Uint8Array(256))],
+      ],
     },
   );
   t.is(served, 2, 'both rings ran at some time');
