@@ -29,25 +29,15 @@ export function addDemoCommand(program: Command): void {
     .option(
       '--frontend <frontend>',
       'dpdk or built-in (default: dpdk where dpdk-testpmd is installed)',
-      argument(parseChoice('--frontend', FRONTENDS)),
+      argument(parseChoice(FRONTENDS)),
     )
-    .option('--queues <n>', 'queue pairs', argument(parseInteger('--queues', 1, 16)), 1)
-    .option(
-      '--seconds <n>',
-      'how long to move packets',
-      argument(parseInteger('--seconds', 1, 3600)),
-      5,
-    )
-    .option(
-      '--layout <layout>',
-      'register layout',
-      argument(parseChoice('--layout', LAYOUTS)),
-      'split',
-    )
+    .option('--queues <n>', 'queue pairs', argument(parseInteger(1, 16)), 1)
+    .option('--seconds <n>', 'how long to move packets', argument(parseInteger(1, 3600)), 5)
+    .option('--layout <layout>', 'register layout', argument(parseChoice(LAYOUTS)), 'split')
     .option(
       '--log-level <level>',
       'log of the backend, on stderr',
-      argument(parseChoice('--log-level', LOG_LEVELS)),
+      argument(parseChoice(LOG_LEVELS)),
       'warn',
     )
     .action((flags: DemoFlags) => demo(flags));

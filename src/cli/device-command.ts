@@ -29,7 +29,7 @@ export function addDeviceCommand(program: Command): void {
     .option(
       '--vhost-user-mode <mode>',
       'server: frontends connect to us; client: we connect to them (default: server)',
-      argument(parseChoice('--vhost-user-mode', ['server', 'client'])),
+      argument(parseChoice(['server', 'client'])),
     )
     .option(
       '--window <spec>',
@@ -39,12 +39,12 @@ export function addDeviceCommand(program: Command): void {
     .option(
       '--layout <layout>',
       `register layout: ${LAYOUTS.join(' or ')} (default: split)`,
-      argument(parseChoice('--layout', LAYOUTS)),
+      argument(parseChoice(LAYOUTS)),
     )
     .option(
       '--queues <n>',
       'vrings that a frontend may use (default: 256)',
-      argument(parseInteger('--queues', 1, 1024)),
+      argument(parseInteger(1, 1024)),
     )
     .option('--uuid <uuid>', 'identity that the guest reads from the device')
     .option('--state-dir <path>', 'keep a random identity across restarts here')
@@ -56,12 +56,7 @@ export function addDeviceCommand(program: Command): void {
     )
     .option('--socket-group <group>', 'group of both sockets', argument(parseGroup))
     .option('--config <file>', 'JSON file that describes several devices')
-    .option(
-      '--log-level <level>',
-      LOG_LEVELS.join(', '),
-      argument(parseChoice('--log-level', LOG_LEVELS)),
-      'info',
-    )
+    .option('--log-level <level>', LOG_LEVELS.join(', '), argument(parseChoice(LOG_LEVELS)), 'info')
     .option('--json', 'JSON lines on stdout and stderr', false)
     .action((flags: DeviceFlags) => runDevices(flags));
 }

@@ -8,5 +8,5 @@ export function parseGroup(text: string): number {
     const [name, , gid] = line.split(':');
     if (name === text && gid !== undefined) return Number(gid);
   }
-  throw new VvuError('BAD_OPTION', 'setup', `--socket-group: there is no group '${text}'`);
+  throw new VvuError('BAD_OPTION', 'setup', `there is no group '${text}'`);
 }

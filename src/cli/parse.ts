@@ -5,16 +5,17 @@ const SHIFT: Readonly<Record<string, number>> = { '': 0, K: 1, M: 2, G: 3, T: 4 
 const PCI_ID = /^([0-9a-f]{4}):([0-9a-f]{4})$/i;
 const MODE = /^0?[0-7]{3}$/;
 
-function bad(option: string, value: string, expected: string): VvuError {
-  return new VvuError('BAD_OPTION', 'setup', `${option}: '${value}' is not ${expected}`);
+/** Says what is wrong with a value; whoever parses options or a file says where it stood. */
+function bad(value: string, expected: string): VvuError {
+  return new VvuError('BAD_OPTION', 'setup', `'${value}' is not ${expected}`);
 }
 
 /** Bytes of `4096`, `64M`, `4G`; units are powers of 1024. */
-export function parseSize(text: string, option = 'size'): number {
+export function parseSize(text: string): number {
   const match = SIZE.exec(text.trim());
-  if (!match) throw bad(option, text, 'a size such as 512M or 4G');
+  if (!match) throw bad(text, 'a size such as 512M or 4G');
   const bytes = Number(match[1]) * 1024 ** (SHIFT[(match[2] ?? '').toUpperCase()] ?? 0);
-  if (!Number.isSafeInteger(bytes) || bytes === 0) throw bad(option, text, 'a usable size');
+  if (!Number.isSafeInteger(bytes) || bytes === 0) throw bad(text, 'a usable size');
   return bytes;
 }
 
@@ -43,18 +44,18 @@ export function parseWindow(text: string): WindowSetting {
     const at = part.indexOf('=');
     const key = at < 0 ? part : part.slice(0, at);
     if (at < 0 || !['path', 'size', 'trapped'].includes(key) || fields.has(key)) {
-      throw bad('--window', text, 'path=FILE,size=SIZE[,trapped=SIZE]');
+      throw bad(text, 'path=FILE,size=SIZE[,trapped=SIZE]');
     }
     fields.set(key, part.slice(at + 1));
   }
   const [path, size, trapped] = [fields.get('path'), fields.get('size'), fields.get('trapped')];
   if (size === undefined || path === '') {
-    throw bad('--window', text, 'path=FILE,size=SIZE[,trapped=SIZE]');
+    throw bad(text, 'path=FILE,size=SIZE[,trapped=SIZE]');
   }
   return {
     path,
-    size: parseSize(size, '--window size'),
-    trapped: trapped === undefined ? undefined : parseSize(trapped, '--window trapped'),
+    size: parseSize(size),
+    trapped: trapped === undefined ? undefined : parseSize(trapped),
   };
 }
 
@@ -66,33 +67,30 @@ export interface PciId {
 /** `1af4:1058`. */
 export function parsePciId(text: string): PciId {
   const match = PCI_ID.exec(text);
-  if (!match) throw bad('--pci-id', text, 'VVVV:DDDD in hexadecimal');
+  if (!match) throw bad(text, 'VVVV:DDDD in hexadecimal');
   return { vendor: parseInt(match[1] ?? '', 16), device: parseInt(match[2] ?? '', 16) };
 }
 
 /** Octal permission bits such as `0600`. */
 export function parseMode(text: string): number {
-  if (!MODE.test(text)) throw bad('--socket-mode', text, 'an octal mode such as 0600');
+  if (!MODE.test(text)) throw bad(text, 'an octal mode such as 0600');
   return parseInt(text, 8);
 }
 
 /** A whole number in a range, for options. */
-export function parseInteger(option: string, min: number, max: number): (text: string) => number {
+export function parseInteger(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (!(value >= min && value <= max)) throw bad(option, text, `a whole number ${min}..${max}`);
+    if (!(value >= min && value <= max)) throw bad(text, `a whole number ${min}..${max}`);
     return value;
   };
 }
 
 /** One of a list of words. */
-export function parseChoice<T extends string>(
-  option: string,
-  choices: readonly T[],
-): (text: string) => T {
+export function parseChoice<T extends string>(choices: readonly T[]): (text: string) => T {
   return (text) => {
     const found = choices.find((choice) => choice === text);
-    if (found === undefined) throw bad(option, text, `one of ${choices.join(', ')}`);
+    if (found === undefined) throw bad(text, `one of ${choices.join(', ')}`);
     return found;
   };
 }

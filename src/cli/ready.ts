@@ -13,26 +13,27 @@ export interface ReadyReport {
   readonly frontendArguments: readonly string[];
 }
 
-const RAM_SIZE = '2G';
+const APPLIANCE_RAM = '2G';
 
 /** Behind the arguments of any q35 machine; the guest's RAM must be shared, so that DMA works. */
 function applianceArguments(host: VfioUserDeviceHost): string[] {
   const socket = { type: 'unix', path: host.options.vfioUserPath };
   return [
     '-object',
-    `memory-backend-memfd,id=ram,size=${RAM_SIZE},share=on`,
+    `memory-backend-memfd,id=ram,size=${APPLIANCE_RAM},share=on`,
     '-machine',
     'q35,memory-backend=ram',
     '-m',
-    RAM_SIZE,
+    APPLIANCE_RAM,
     '-device',
     JSON.stringify({ driver: 'vfio-user-pci', socket }),
   ];
 }
 
+/** The frontend's RAM must fit into the window. */
 function frontendArguments(host: VfioUserDeviceHost): string[] {
   const { vhostUserPath, vhostUserMode, window } = host.options;
-  const size = window.presetPath === undefined ? RAM_SIZE : formatSize(window.presetSize);
+  const size = formatSize(window.presetPath === undefined ? window.trappedSize : window.presetSize);
   const ram =
     window.presetPath === undefined
       ? `memory-backend-memfd,id=ram,size=${size},share=on`

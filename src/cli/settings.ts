@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { z } from 'zod';
+import { MAX_VHOST_QUEUES } from '../device/constants.js';
 import { VvuError, errorMessage } from '../errors.js';
 import type { VfioUserDeviceOptions } from '../hosts/vfio-user/options.js';
 import { LAYOUTS } from '../hosts/layout.js';
@@ -22,8 +23,8 @@ const text = z.string().min(1);
 
 const windowSchema = z.strictObject({
   path: text.optional(),
-  size: from((value) => parseSize(value, 'window.size')),
-  trapped: from((value) => parseSize(value, 'window.trapped')).optional(),
+  size: from(parseSize),
+  trapped: from(parseSize).optional(),
 });
 
 /** One device of a configuration file; docs/operating.md describes each field. */
@@ -34,7 +35,7 @@ const deviceSchema = z.strictObject({
   vhostUserMode: z.enum(['server', 'client']).optional(),
   window: windowSchema.optional(),
   layout: z.enum(LAYOUTS).optional(),
-  queues: from(parseInteger('queues', 1, 1024)).optional(),
+  queues: from(parseInteger(1, MAX_VHOST_QUEUES)).optional(),
   uuid: text.optional(),
   stateDir: text.optional(),
   pciId: from(parsePciId).optional(),

@@ -5,3 +5,7 @@ export { VvuDriver, type Doorbell, type DriverEvents, type DriverOptions } from 
 export { FrontendMemory } from './frontend-memory.js';
 export type { DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
 export { VfioUserPciAccess, type VfioUserAccessOptions } from './vfio-user-access.js';
+export { PollLoop } from './poll-loop.js';
+export type { Pollable } from './poll-loop.js';
+export { readChain, writeChain } from '../virtio/split-queue.js';
+export type { Chain, Segment } from '../virtio/split-queue.js';

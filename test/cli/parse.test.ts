@@ -24,7 +24,7 @@ test('sizes are bytes, or powers of 1024', (t) => {
 for (const text of ['', '0', '-1', '4.5G', '4X', 'G', '0x10', '99999999999999999T']) {
   test(`'${text}' is no size`, (t) => {
     t.like(
-      t.throws(() => parseSize(text, '--size')),
+      t.throws(() => parseSize(text)),
       { code: 'BAD_OPTION', scope: 'setup' },
     );
   });
@@ -54,10 +54,10 @@ test('ids, modes, numbers, choices', (t) => {
   t.is(parseMode('0660'), 0o660);
   t.is(parseMode('600'), 0o600);
   t.throws(() => parseMode('0689'), { message: /octal/ });
-  const number = parseInteger('--n', 1, 10);
+  const number = parseInteger(1, 10);
   t.is(number('10'), 10);
   for (const text of ['0', '11', '1.5', 'x', '', '1e1']) t.throws(() => number(text));
-  const choice = parseChoice('--c', ['a', 'b']);
+  const choice = parseChoice(['a', 'b']);
   t.is(choice('b'), 'b');
   t.throws(() => choice('c'), { message: /one of a, b/ });
 });

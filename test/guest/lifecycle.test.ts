@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { VhostUserBackend } from '../../src/guest/backend.js';
 import { NetEcho } from '../../src/backends/net-echo.js';
-import { PollLoop } from '../../src/backends/poll-loop.js';
+import { PollLoop } from '../../src/guest/poll-loop.js';
 import { VvuDriver } from '../../src/guest/driver.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
 import { native } from '../../src/native.js';

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { NetEcho } from '../../src/backends/net-echo.js';
-import { PollLoop } from '../../src/backends/poll-loop.js';
+import { PollLoop } from '../../src/guest/poll-loop.js';
 import { DeviceProcess } from '../../src/cli/demo/device-process.js';
 import { NetFrontend, type FrontendOptions } from '../../src/frontend/net-frontend.js';
 import { runTraffic } from '../../src/frontend/traffic.js';

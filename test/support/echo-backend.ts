@@ -1,5 +1,5 @@
 import { NetEcho } from '../../src/backends/net-echo.js';
-import { PollLoop } from '../../src/backends/poll-loop.js';
+import { PollLoop } from '../../src/guest/poll-loop.js';
 import { VhostUserBackend } from '../../src/guest/backend.js';
 import { VvuDriver } from '../../src/guest/driver.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';

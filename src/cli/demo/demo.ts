@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { NetEcho } from '../../backends/net-echo.js';
-import { PollLoop } from '../../backends/poll-loop.js';
+import { PollLoop } from '../../guest/poll-loop.js';
 import { formatUuid } from '../../device/identity.js';
 import { VvuError } from '../../errors.js';
 import { VhostUserBackend } from '../../guest/backend.js';

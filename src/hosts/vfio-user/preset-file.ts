@@ -1,3 +1,4 @@
+import { existsSync, rmSync } from 'node:fs';
 import { VvuError, errorMessage } from '../../errors.js';
 import type { Native } from '../../native.js';
 import type { PresetFile } from './window.js';
@@ -12,6 +13,7 @@ export function openPresetFile(
   size: number,
   onPoisoned: () => void,
 ): PresetFile {
+  const existed = existsSync(path);
   let fd: number | undefined;
   try {
     fd = native.openFile(path, { writable: true, create: size });
@@ -25,6 +27,7 @@ export function openPresetFile(
     return { fd, dev, ino, size, memory };
   } catch (error) {
     if (fd !== undefined) native.closeFd(fd);
+    if (!existed) rmSync(path, { force: true });
     throw new VvuError('BAD_WINDOW_FILE', 'setup', `window file ${path}: ${errorMessage(error)}`, {
       cause: error,
     });

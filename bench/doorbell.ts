@@ -1,0 +1,56 @@
+import type { Benchmark } from './benchmark.js';
+import { native } from '../src/native.js';
+import { attach, eventFd } from './support/attached.js';
+import { Child, compileFloor } from './support/children.js';
+import { compare, timeEach } from './support/latency.js';
+import { pinSelf } from './support/pin.js';
+import { untilSignalled } from './support/signal.js';
+import { printLatencies } from './support/table.js';
+
+/** As many doorbells as eventfds fit in a message are ioeventfds; this one is not among them. */
+const MESSAGE_VRING = 200;
+
+export const doorbell: Benchmark = {
+  name: 'doorbell',
+  what: "driver's doorbell store to the frontend's call eventfd",
+  async run(scope) {
+    const { driver, notifier } = await attach(scope);
+    const byEventFd = await notifier('SET_VRING_CALL', 0);
+    const byMessage = await notifier('SET_VRING_CALL', MESSAGE_VRING);
+    const [source, target] = [eventFd(scope), eventFd(scope)];
+    const program = await compileFloor(await scope.folder(), 'relay');
+    await Child.start(scope, program, [], [source, target]);
+    const ringEventFd = driver.doorbell(0);
+    const ringMessage = driver.doorbell(MESSAGE_VRING);
+    pinSelf(scope);
+
+    console.log("  until the frontend's call eventfd is signalled:");
+    const signalled = [
+      untilSignalled(
+        'floor: a C process that polls, reads, writes',
+        () => native.signalEventFd(source),
+        target,
+      ),
+      untilSignalled('ioeventfd, relay thread', () => ringEventFd.ring(), byEventFd),
+      untilSignalled('message, answered in C++', () => ringMessage.ring(), byMessage),
+    ];
+    printLatencies(await compare(signalled, { rounds: 7, samples: 1000 }));
+
+    console.log('  until the store is done, and the virtual CPU goes on:');
+    const stored = [
+      {
+        name: 'floor: write of an eventfd that nobody waits for',
+        sample: (count: number) => timeEach(count, () => native.signalEventFd(byMessage)),
+      },
+      {
+        name: 'ioeventfd',
+        sample: (count: number) => timeEach(count, () => ringEventFd.ring()),
+      },
+      {
+        name: 'message',
+        sample: (count: number) => timeEach(count, () => ringMessage.ring()),
+      },
+    ];
+    printLatencies(await compare(stored, { rounds: 7, samples: 1000 }));
+  },
+};

@@ -1,0 +1,95 @@
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { VfioUserPciAccess } from '../src/guest/vfio-user-access.js';
+import { NativeTransport } from '../src/native-transport.js';
+import { native, type Native, type NativeSocket } from '../src/native.js';
+import type { Benchmark } from './benchmark.js';
+import { Child, compileFloor } from './support/children.js';
+import { startDevice } from './support/device.js';
+import { compare, timeEach, type Contestant } from './support/latency.js';
+import { MEASURING_CPU, onCpu, pinSelf } from './support/pin.js';
+import type { Scope } from './support/scope.js';
+import { printLatencies } from './support/table.js';
+
+const TIMEOUT_MS = 5000;
+/** Places of the split layout. */
+const COMMON_BAR = 0;
+const DOORBELL_BAR = 2;
+const WINDOW_BAR = 4;
+/** Doorbell 300: behind those that become ioeventfds, so a store to it is a message. */
+const DOORBELL_OFFSET = 300 * 4;
+
+/** REGION_READ of the window's first 4 bytes, as on the wire. */
+function windowRead(): Buffer {
+  const bytes = Buffer.alloc(32);
+  bytes.writeUInt16LE(0x7777, 0);
+  bytes.writeUInt16LE(9, 2);
+  bytes.writeUInt32LE(32, 4);
+  bytes.writeUInt32LE(WINDOW_BAR, 24);
+  bytes.writeUInt32LE(4, 28);
+  return bytes;
+}
+
+/** Blocking C on both sides, and our client on C's server. */
+async function floors(scope: Scope): Promise<[Contestant, Contestant]> {
+  const folder = await scope.folder();
+  const program = await compileFloor(folder, 'pingpong');
+  const path = join(folder, 'socket');
+  await Child.start(scope, program, ['serve', path]);
+  const transport = new NativeTransport(native, native.connect(path));
+  scope.defer(() => transport.close());
+  transport.start({ data: () => undefined, closed: () => undefined });
+  const bytes = windowRead();
+  return [
+    {
+      name: 'floor: blocking C, C server',
+      sample: async (count) => {
+        const command = onCpu(MEASURING_CPU, program, ['ping', path, String(count)]);
+        const { stdout } = await promisify(execFile)(...command);
+        return stdout
+          .trim()
+          .split('\n')
+          .map((line) => Number(line) / 1000);
+      },
+    },
+    {
+      name: 'NativeSocket.request, C server',
+      sample: (count) => timeEach(count, () => transport.request(bytes, TIMEOUT_MS)),
+    },
+  ];
+}
+
+export const register: Benchmark = {
+  name: 'register',
+  what: 'register access over vfio-user: one blocking round trip, as of a virtual CPU',
+  async run(scope) {
+    const [floor, client] = await floors(scope);
+    const file = join(await scope.folder(), 'ram');
+    const device = await startDevice(scope, `path=${file},size=1M`);
+    // The socket below the access object, to tell its cost from the device's.
+    let socket: NativeSocket | undefined;
+    const spy = Object.create(native) as Native;
+    spy.connect = (path) => (socket = native.connect(path));
+    const access = await VfioUserPciAccess.connect(device.vfioUser, { native: spy });
+    scope.defer(() => access.close());
+    const bytes = windowRead();
+    const two = Buffer.alloc(2);
+    const four = Buffer.alloc(4);
+    const each = (name: string, operation: () => void): Contestant => ({
+      name,
+      sample: (count) => timeEach(count, operation),
+    });
+    pinSelf(scope);
+    const contestants = [
+      floor,
+      client,
+      each('NativeSocket.request, window read in C++', () => socket?.request(bytes, TIMEOUT_MS)),
+      each('barRead, window, in C++', () => access.barRead(WINDOW_BAR, 0, 4)),
+      each('barWrite, doorbell, in C++', () => access.barWrite(DOORBELL_BAR, DOORBELL_OFFSET, two)),
+      each('barRead, common config, in TypeScript', () => access.barRead(COMMON_BAR, 0, 4)),
+      each('barWrite, common config, in TypeScript', () => access.barWrite(COMMON_BAR, 0, four)),
+    ];
+    printLatencies(await compare(contestants, { rounds: 7, samples: 1000 }));
+  },
+};

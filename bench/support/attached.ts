@@ -1,0 +1,48 @@
+import { FrontendConnection } from '../../src/frontend/connection.js';
+import { VvuDriver } from '../../src/guest/driver.js';
+import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
+import { native } from '../../src/native.js';
+import { frontendMessages } from '../../src/vhost-user/index.js';
+import { startDevice } from './device.js';
+import type { Scope } from './scope.js';
+
+/** A device with a driver on one side and a frontend on the other, which only share eventfds. */
+export interface Attached {
+  readonly driver: VvuDriver;
+  /** Sends a new eventfd as a vring's, and waits until the driver has been told of it. */
+  notifier(kind: 'SET_VRING_KICK' | 'SET_VRING_CALL', vring: number): Promise<number>;
+}
+
+/** An eventfd that is closed with the scope. */
+export function eventFd(scope: Scope): number {
+  const fd = native.createEventFd();
+  scope.defer(() => native.closeFd(fd));
+  return fd;
+}
+
+export async function attach(scope: Scope): Promise<Attached> {
+  const device = await startDevice(scope, 'size=64M');
+  const access = await VfioUserPciAccess.connect(device.vfioUser);
+  scope.defer(() => access.close());
+  const driver = new VvuDriver(access);
+  let messages = 0;
+  driver.on('message', () => messages++);
+  driver.start();
+  const frontend = new FrontendConnection(native.connect(device.vhostUser), { native });
+  scope.defer(() => frontend.close());
+  return {
+    driver,
+    notifier: async (kind, vring) => {
+      const fd = eventFd(scope);
+      const wanted = messages + 1;
+      await frontend.set(frontendMessages[kind], { index: vring, noFd: false }, [fd]);
+      const deadline = performance.now() + 5000;
+      while (messages < wanted) {
+        if (performance.now() > deadline) throw new Error(`${kind} does not reach the driver`);
+        driver.poll();
+        await new Promise((resolve) => setTimeout(resolve, 1));
+      }
+      return fd;
+    },
+  };
+}

@@ -1,0 +1,34 @@
+import { join } from 'node:path';
+import { DeviceProcess } from '../../src/cli/demo/device-process.js';
+import { ANSWERING_CPU, pin } from './pin.js';
+import type { Scope } from './scope.js';
+
+/** A `vvu device` in a process of its own, and its sockets. */
+export interface Device {
+  readonly vfioUser: string;
+  readonly vhostUser: string;
+  readonly pid: number;
+}
+
+/** Starts `vvu device`, and ends it with the scope or this process. */
+export async function startProcess(scope: Scope, args: readonly string[]): Promise<DeviceProcess> {
+  const device = await DeviceProcess.start([...args, '--log-level', 'warn']);
+  const kill = (): boolean => process.kill(device.pid, 'SIGKILL');
+  process.once('exit', kill);
+  scope.defer(async () => {
+    await device.stop();
+    process.off('exit', kill);
+  });
+  return device;
+}
+
+/** One device on the answering CPU. @param window value of `--window` */
+export async function startDevice(scope: Scope, window: string): Promise<Device> {
+  const folder = await scope.folder();
+  const vfioUser = join(folder, 'vfio-user');
+  const vhostUser = join(folder, 'vhost-user');
+  const sockets = ['--vfio-user', vfioUser, '--vhost-user', vhostUser];
+  const { pid } = await startProcess(scope, [...sockets, '--window', window]);
+  pin(pid, ANSWERING_CPU);
+  return { vfioUser, vhostUser, pid };
+}

@@ -1,0 +1,80 @@
+import { median, quantile } from './stats.js';
+
+/** One way to do an operation, compared with others in the same run. */
+export interface Contestant {
+  readonly name: string;
+  /** Does the operation `count` times. @returns the microseconds of each */
+  sample(count: number): ArrayLike<number> | Promise<ArrayLike<number>>;
+}
+
+/** Medians over the rounds; ratios are to the first contestant in the same round. */
+export interface Latency {
+  readonly name: string;
+  /** Microseconds. */
+  readonly median: number;
+  readonly p99: number;
+  readonly medianRatio: number;
+  readonly p99Ratio: number;
+}
+
+export interface Plan {
+  readonly rounds: number;
+  readonly samples: number;
+}
+
+interface Round {
+  readonly median: number;
+  readonly p99: number;
+}
+
+/**
+ * Runs all contestants in turn, several times, after one round that only warms up: whatever else the
+ * machine does meets all of them, and the medians over rounds forget a round that it spoiled.
+ */
+export async function compare(contestants: readonly Contestant[], plan: Plan): Promise<Latency[]> {
+  const rounds: Round[][] = contestants.map(() => []);
+  for (let round = -1; round < plan.rounds; round++) {
+    for (const [index, contestant] of contestants.entries()) {
+      const times = Array.from(await contestant.sample(plan.samples));
+      if (round >= 0) rounds[index]?.push({ median: median(times), p99: quantile(times, 0.99) });
+    }
+  }
+  const floor = rounds[0] ?? [];
+  return contestants.map(({ name }, index) => {
+    const own = rounds[index] ?? [];
+    const over = (key: keyof Round): number => median(own.map((one) => one[key]));
+    const ratio = (key: keyof Round): number =>
+      median(own.map((one, round) => one[key] / (floor[round]?.[key] ?? NaN)));
+    return {
+      name,
+      median: over('median'),
+      p99: over('p99'),
+      medianRatio: ratio('median'),
+      p99Ratio: ratio('p99'),
+    };
+  });
+}
+
+/**
+ * Pause between two operations, so that whoever answers has gone to sleep before each: in a loop
+ * without it a slow answerer is still awake, and looks faster than a quick one that has to be woken.
+ */
+const PAUSE_MS = 0.05;
+
+/** Keeps this thread busy, so that it is not the one that has to wake up. */
+export function pause(): void {
+  const end = performance.now() + PAUSE_MS;
+  while (performance.now() < end);
+}
+
+/** Microseconds of each of `count` calls, with a pause before each. */
+export function timeEach(count: number, operation: () => void): Float64Array {
+  const times = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    pause();
+    const start = performance.now();
+    operation();
+    times[i] = (performance.now() - start) * 1000;
+  }
+  return times;
+}
