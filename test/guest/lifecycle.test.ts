@@ -6,7 +6,8 @@ import { PollLoop } from '../../src/guest/poll-loop.js';
 import { VvuDriver } from '../../src/guest/driver.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
 import { native } from '../../src/native.js';
-import { assertEchoes, openFds, startRig, until } from './rig.js';
+import { until } from '../support/until.js';
+import { assertEchoes, openFds, startRig } from './rig.js';
 
 test.serial(
   'frontends come and go, with and without a word, and leave nothing behind',
@@ -18,8 +19,8 @@ test.serial(
       await assertEchoes(t, frontend, 200);
       if (polite) await frontend.stop();
       frontend.close();
-      await until('the driver sees the frontend leave', () => !driver.connected);
-      await until('the window is empty', () => !driver.window.mapped(0, 1));
+      await until(() => !driver.connected, 'the driver sees the frontend leave');
+      await until(() => !driver.window.mapped(0, 1), 'the window is empty');
     };
     await round(true);
     await round(false);
@@ -40,7 +41,7 @@ test.serial(
       await frontend.start();
       for (const pair of frontend.pairs) pair.send(128);
       frontend.close();
-      await until('the driver sees the frontend leave', () => !driver.connected);
+      await until(() => !driver.connected, 'the driver sees the frontend leave');
       t.deepEqual(backend.running, []);
     }
     const frontend = connect();
@@ -64,8 +65,8 @@ test.serial('a frontend that corrupts its ring loses only its ring', async (t) =
   const second = frontend.pairs[1]!;
   second.send(50);
   await until(
-    'the other queue pair goes on',
     () => (echo.counters[1]?.packets ?? 0) - before === 50,
+    'the other queue pair goes on',
   );
   frontend.close();
   const next = connect();
@@ -80,7 +81,7 @@ test.serial('the driver restarts while a frontend waits', async (t) => {
   await assertEchoes(t, first, 100);
   await rig.loop.stop();
   rig.driver.close();
-  await until('the frontend is disconnected', () => first.closed);
+  await until(() => first.closed, 'the frontend is disconnected');
   first.close();
   const waiting = rig.connect();
   const driver = new VvuDriver(rig.access);
@@ -99,7 +100,7 @@ test.serial('another client takes the device over after the first one left', asy
   await frontend.start();
   await rig.loop.stop();
   rig.access.close();
-  await until('the frontend is disconnected', () => frontend.closed);
+  await until(() => frontend.closed, 'the frontend is disconnected');
   const access = await VfioUserPciAccess.connect(rig.vfioUser);
   t.teardown(() => access.close());
   const driver = new VvuDriver(access);
@@ -155,7 +156,7 @@ test.serial('with interrupts the backend sleeps until there is something to do',
   await assertEchoes(t, frontend, 10);
   t.true(wakeups > idle);
   frontend.close();
-  await until('the driver sees the frontend leave', () => !driver.connected);
+  await until(() => !driver.connected, 'the driver sees the frontend leave');
 });
 
 test.serial('calls reach the frontend when it asks for them', async (t) => {
@@ -167,7 +168,7 @@ test.serial('calls reach the frontend when it asks for them', async (t) => {
   const { queue } = frontend.pairs[0]!.receive;
   t.false(queue.enableInterrupts());
   frontend.pairs[0]!.send(1);
-  await until('the call eventfd of the receiveq is signalled', () => frontend.takeCalls(0) > 0);
+  await until(() => frontend.takeCalls(0) > 0, 'the call eventfd of the receiveq is signalled');
   t.true(driver.connected);
 });
 

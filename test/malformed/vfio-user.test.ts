@@ -1,5 +1,6 @@
 import test from 'ava';
 import { DeviceProcess } from '../vm/device-process.js';
+import { IdleFds } from './idle-fds.js';
 import { RawPeer, TestFds } from './raw-peer.js';
 import { message, version } from './vfio-user-bytes.js';
 import { VFIO_USER_INPUTS, type VfioUserInput } from './vfio-user-inputs.js';
@@ -39,22 +40,11 @@ async function healthy(): Promise<boolean> {
 }
 
 /** Open fds of the device without any connection. */
-let idle = 0;
+const idle = new IdleFds(device);
 test.before(async (t) => {
   t.true(await healthy());
-  do {
-    idle = device.descriptors;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  } while (idle !== device.descriptors);
+  await idle.measure();
 });
-
-async function settled(): Promise<number> {
-  const deadline = Date.now() + 3000;
-  while (device.descriptors !== idle && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  return device.descriptors;
-}
 
 async function outcome(peer: RawPeer, input: VfioUserInput): Promise<string | number> {
   if (input.outcome === 'nothing') {
@@ -78,7 +68,7 @@ for (const input of VFIO_USER_INPUTS) {
     make.close();
     t.is(await outcome(peer, input), input.outcome);
     peer.close();
-    t.is(await settled(), idle, 'open fds of the device');
+    t.is(await idle.settled(), idle.count, 'open fds of the device');
     t.true(await healthy(), 'the next client is served');
   });
 }

@@ -3,6 +3,7 @@ import { ftruncateSync } from 'node:fs';
 import { native } from '../../src/native.js';
 import { startEchoBackend } from '../support/echo-backend.js';
 import { DeviceProcess } from '../vm/device-process.js';
+import { IdleFds } from './idle-fds.js';
 import { RawPeer, TestFds } from './raw-peer.js';
 import {
   VHOST_USER_INPUTS,
@@ -58,22 +59,11 @@ async function healthy(): Promise<boolean> {
 }
 
 /** Open fds of the device with the backend attached and no frontend. */
-let idle = 0;
+const idle = new IdleFds(device);
 test.before(async (t) => {
   t.true(await healthy());
-  do {
-    idle = device.descriptors;
-    await new Promise((resolve) => setTimeout(resolve, 200));
-  } while (idle !== device.descriptors);
+  await idle.measure();
 });
-
-async function settled(): Promise<number> {
-  const deadline = Date.now() + 3000;
-  while (device.descriptors !== idle && Date.now() < deadline) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  return device.descriptors;
-}
 
 async function outcome(peer: RawPeer, input: VhostUserInput): Promise<string> {
   if (input.outcome === 'waits') {
@@ -97,7 +87,7 @@ for (const input of VHOST_USER_INPUTS) {
     make.close();
     t.is(await outcome(peer, input), input.outcome);
     peer.close();
-    t.is(await settled(), idle, 'open fds of the device');
+    t.is(await idle.settled(), idle.count, 'open fds of the device');
     t.true(await healthy(), 'the next frontend is served');
   });
 }
@@ -118,7 +108,7 @@ test.serial('vhost-user: memory that shrinks under the device', async (t) => {
   const { memory } = backend.driver.window;
   t.deepEqual(memory.read(8192, 16), Buffer.alloc(16), 'zeros in place of what is gone');
   t.is(await peer.next(), undefined, 'the frontend is dropped');
-  t.is(await settled(), idle);
+  t.is(await idle.settled(), idle.count);
   t.true(await healthy());
 });
 

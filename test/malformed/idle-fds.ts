@@ -1,0 +1,25 @@
+import type { DeviceProcess } from '../vm/device-process.js';
+
+const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** The number of fds that a device has open between two connections. */
+export class IdleFds {
+  count = 0;
+
+  constructor(private readonly device: DeviceProcess) {}
+
+  /** Takes the present number, once it stays the same. */
+  async measure(): Promise<void> {
+    do {
+      this.count = this.device.descriptors;
+      await pause(200);
+    } while (this.count !== this.device.descriptors);
+  }
+
+  /** The number now; the device gets 3 s to come back to what was measured. */
+  async settled(): Promise<number> {
+    const deadline = Date.now() + 3000;
+    while (this.device.descriptors !== this.count && Date.now() < deadline) await pause(10);
+    return this.device.descriptors;
+  }
+}
