@@ -17,8 +17,6 @@ if (missing !== undefined) console.log(`testpmd pair skipped: ${missing}`);
 const peerTest = missing === undefined ? test.serial : test.serial.skip;
 const hugeTest = hugepagesMissing() === undefined ? peerTest : test.serial.skip;
 
-const POOL = '/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages';
-
 function socketPath(t: ExecutionContext): string {
   const dir = mkdtempSync(join(tmpdir(), 'vvu-pair-'));
   t.teardown(() => {
@@ -112,7 +110,6 @@ peerTest('a failure to start is reported with its log', async (t) => {
 });
 
 hugeTest('a hugepage file made before DPDK is its only memory, twice', async (t) => {
-  const pool = readFileSync(POOL, 'utf8');
   const huge = reserveHugepages(64);
   t.teardown(() => huge.release());
   const memory = { kind: 'file', mib: 64, dir: huge.dir, prefix: 'window' } as const;
@@ -135,5 +132,4 @@ hugeTest('a hugepage file made before DPDK is its only memory, twice', async (t)
   closeSync(file);
   await huge.release();
   t.false(existsSync(huge.dir));
-  t.is(readFileSync(POOL, 'utf8'), pool);
 });
