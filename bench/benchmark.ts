@@ -6,5 +6,5 @@ export interface Benchmark {
   /** One line: what is measured. */
   readonly what: string;
   /** Whatever it starts is deferred on `scope`, and ended when it returns or throws. */
-  run(scope: Scope): Promise<void>;
+  readonly run: (scope: Scope) => Promise<void>;
 }

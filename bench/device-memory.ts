@@ -51,15 +51,6 @@ async function bare(scope: Scope): Promise<Footprint> {
   return footprint(pid ?? 0);
 }
 
-async function apart<T>(measure: (scope: Scope) => Promise<T>): Promise<T> {
-  const scope = new Scope();
-  try {
-    return await measure(scope);
-  } finally {
-    await scope.end();
-  }
-}
-
 function row(name: string, values: readonly Footprint[], floor?: readonly Footprint[]): string[] {
   const over = (key: keyof Footprint): number => median(values.map((one) => one[key]));
   const ratio = floor === undefined ? NaN : over('rssKib') / median(floor.map((f) => f.rssKib));
@@ -78,9 +69,9 @@ export const deviceMemory: Benchmark = {
   async run() {
     const [none, one, many]: [Footprint[], Footprint[], Footprint[]] = [[], [], []];
     for (let round = 0; round < ROUNDS; round++) {
-      none.push(await apart(bare));
-      one.push(await apart((scope) => devices(scope, 1)));
-      many.push(await apart((scope) => devices(scope, MANY)));
+      none.push(await Scope.run(bare));
+      one.push(await Scope.run((scope) => devices(scope, 1)));
+      many.push(await Scope.run((scope) => devices(scope, MANY)));
     }
     const each = many.map((with32, round) => {
       const difference = (key: keyof Footprint): number =>

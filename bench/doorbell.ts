@@ -19,7 +19,7 @@ export const doorbell: Benchmark = {
     const byMessage = await notifier('SET_VRING_CALL', MESSAGE_VRING);
     const [source, target] = [eventFd(scope), eventFd(scope)];
     const program = await compileFloor(await scope.folder(), 'relay');
-    await Child.start(scope, program, [], [source, target]);
+    await Child.start(scope, program, [], { fds: [source, target] });
     const ringEventFd = driver.doorbell(0);
     const ringMessage = driver.doorbell(MESSAGE_VRING);
     pinSelf(scope);
@@ -34,23 +34,23 @@ export const doorbell: Benchmark = {
       untilSignalled('ioeventfd, relay thread', () => ringEventFd.ring(), byEventFd),
       untilSignalled('message, answered in C++', () => ringMessage.ring(), byMessage),
     ];
-    printLatencies(await compare(signalled, { rounds: 7, samples: 1000 }));
+    printLatencies(await compare(signalled, { rounds: 5, samples: 1000 }));
 
     console.log('  until the store is done, and the virtual CPU goes on:');
     const stored = [
       {
-        name: 'floor: write of an eventfd that nobody waits for',
+        name: 'floor: write of an eventfd without a waiter',
         sample: (count: number) => timeEach(count, () => native.signalEventFd(byMessage)),
       },
       {
-        name: 'ioeventfd',
+        name: 'ioeventfd, with the wake-up of the relay thread',
         sample: (count: number) => timeEach(count, () => ringEventFd.ring()),
       },
       {
-        name: 'message',
+        name: 'message, answered in C++',
         sample: (count: number) => timeEach(count, () => ringMessage.ring()),
       },
     ];
-    printLatencies(await compare(stored, { rounds: 7, samples: 1000 }));
+    printLatencies(await compare(stored, { rounds: 5, samples: 1000 }));
   },
 };

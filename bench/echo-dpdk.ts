@@ -5,6 +5,7 @@ import { circulate } from '../src/frontend/testpmd-traffic.js';
 import { memoryFile, Testpmd, type Memory } from '../src/frontend/testpmd.js';
 import { reserveHugepages } from '../test/support/hugepages.js';
 import { startEchoDevice, type WindowKind } from './support/echo-device.js';
+import { ANSWERING_CPU, MEASURING_CPU, pin } from './support/pin.js';
 import type { Mover } from './support/rates.js';
 import type { Scope } from './support/scope.js';
 
@@ -26,6 +27,7 @@ async function mover(scope: Scope, kind: WindowKind, memory: Memory): Promise<Mo
     await frontend.ready();
     await frontend.link(true);
   });
+  pin(frontend.pid, MEASURING_CPU);
   return { name: kind.name, move: () => device.polling(() => rate(frontend)) };
 }
 
@@ -38,6 +40,9 @@ async function peer(scope: Scope): Promise<Mover> {
   const frontend = Testpmd.frontend({ socket, server: false, memory: MEMFD });
   scope.defer(() => frontend.stop());
   await Promise.all([frontend.ready(), backend.ready()]);
+  // Two pollers on one CPU would take turns of milliseconds.
+  pin(frontend.pid, MEASURING_CPU);
+  pin(backend.pid, ANSWERING_CPU);
   return {
     name: "peer: DPDK's vhost backend, no device",
     move: async () => {

@@ -11,20 +11,15 @@ const ROUNDS = 3;
 export const echo: Benchmark = {
   name: 'echo',
   what: '60-byte packets through the echo backend and back, one queue pair',
-  async run(scope) {
-    const own = new Scope();
-    try {
-      console.log('  frontend: ours, in TypeScript');
-      await compareRates(await builtInMovers(own), ROUNDS);
-    } finally {
-      await own.end();
-    }
+  async run() {
+    console.log('  frontend: ours, in TypeScript');
+    await Scope.run(async (own) => compareRates(await builtInMovers(own), ROUNDS));
     const missing = testpmdMissing() ?? hugepagesMissing();
     if (missing !== undefined) {
       console.log(`  without DPDK: ${missing}`);
       return;
     }
     console.log("  frontend: DPDK's virtio-user");
-    await compareRates(await dpdkMovers(scope), ROUNDS);
+    await Scope.run(async (own) => compareRates(await dpdkMovers(own), ROUNDS));
   },
 };

@@ -1,3 +1,4 @@
+import { availableParallelism, cpus, loadavg, release } from 'node:os';
 import { errorMessage } from '../src/errors.js';
 import type { Benchmark } from './benchmark.js';
 import { deviceMemory } from './device-memory.js';
@@ -13,13 +14,16 @@ const benchmarks: readonly Benchmark[] = [register, kick, doorbell, echo, dmaMap
 async function run({ name, what, run }: Benchmark): Promise<void> {
   console.log(`\n${name}: ${what}`);
   const started = performance.now();
-  const scope = new Scope();
-  try {
-    await run(scope);
-  } finally {
-    await scope.end();
-  }
+  await Scope.run(run);
   console.log(`  (${((performance.now() - started) / 1000).toFixed(1)} s)`);
+}
+
+/** What the numbers depend on; a load means that others disturb them. */
+function machine(): string {
+  const model = cpus()[0]?.model.trim() ?? 'unknown CPU';
+  const load = (loadavg()[0] ?? 0).toFixed(1);
+  const count = availableParallelism();
+  return `${count} x ${model}, Linux ${release()}, Node.js ${process.version}, load ${load}`;
 }
 
 /** `main.js [NAME...]` runs the named benchmarks, or all. */
@@ -29,6 +33,7 @@ async function main(names: readonly string[]): Promise<void> {
     const known = benchmarks.map(({ name }) => name).join(', ');
     throw new Error(`there is no benchmark '${unknown}', only ${known}`);
   }
+  console.log(machine());
   for (const benchmark of benchmarks) {
     if (names.length === 0 || names.includes(benchmark.name)) await run(benchmark);
   }

@@ -8,8 +8,8 @@ import type { Benchmark } from './benchmark.js';
 import { Child, compileFloor } from './support/children.js';
 import { startDevice } from './support/device.js';
 import { compare, timeEach, type Contestant } from './support/latency.js';
-import { MEASURING_CPU, onCpu, pinSelf } from './support/pin.js';
-import type { Scope } from './support/scope.js';
+import { ANSWERING_CPU, MEASURING_CPU, onCpu, pinSelf } from './support/pin.js';
+import { Scope } from './support/scope.js';
 import { printLatencies } from './support/table.js';
 
 const TIMEOUT_MS = 5000;
@@ -32,11 +32,11 @@ function windowRead(): Buffer {
 }
 
 /** Blocking C on both sides, and our client on C's server. */
-async function floors(scope: Scope): Promise<[Contestant, Contestant]> {
+async function floors(scope: Scope, cpu: number): Promise<[Contestant, Contestant]> {
   const folder = await scope.folder();
   const program = await compileFloor(folder, 'pingpong');
   const path = join(folder, 'socket');
-  await Child.start(scope, program, ['serve', path]);
+  await Child.start(scope, program, ['serve', path], { cpu });
   const transport = new NativeTransport(native, native.connect(path));
   scope.defer(() => transport.close());
   transport.start({ data: () => undefined, closed: () => undefined });
@@ -60,36 +60,47 @@ async function floors(scope: Scope): Promise<[Contestant, Contestant]> {
   ];
 }
 
+/** All contestants, with whoever answers on `cpu`. */
+async function contestants(scope: Scope, cpu: number): Promise<Contestant[]> {
+  const file = join(await scope.folder(), 'ram');
+  const device = await startDevice(scope, `path=${file},size=1M`, cpu);
+  // The socket below the access object, to tell its cost from the device's.
+  let socket: NativeSocket | undefined;
+  const spy = Object.create(native) as Native;
+  spy.connect = (path) => (socket = native.connect(path));
+  const access = await VfioUserPciAccess.connect(device.vfioUser, { native: spy });
+  scope.defer(() => access.close());
+  const bytes = windowRead();
+  const two = Buffer.alloc(2);
+  const four = Buffer.alloc(4);
+  const each = (name: string, operation: () => void): Contestant => ({
+    name,
+    sample: (count) => timeEach(count, operation),
+  });
+  return [
+    ...(await floors(scope, cpu)),
+    each('NativeSocket.request, window read in C++', () => socket?.request(bytes, TIMEOUT_MS)),
+    each('barRead, window, in C++', () => access.barRead(WINDOW_BAR, 0, 4)),
+    each('barWrite, doorbell, in C++', () => access.barWrite(DOORBELL_BAR, DOORBELL_OFFSET, two)),
+    each('barRead, common config, in TypeScript', () => access.barRead(COMMON_BAR, 0, 4)),
+    each('barWrite, common config, in TypeScript', () => access.barWrite(COMMON_BAR, 0, four)),
+  ];
+}
+
 export const register: Benchmark = {
   name: 'register',
   what: 'register access over vfio-user: one blocking round trip, as of a virtual CPU',
-  async run(scope) {
-    const [floor, client] = await floors(scope);
-    const file = join(await scope.folder(), 'ram');
-    const device = await startDevice(scope, `path=${file},size=1M`);
-    // The socket below the access object, to tell its cost from the device's.
-    let socket: NativeSocket | undefined;
-    const spy = Object.create(native) as Native;
-    spy.connect = (path) => (socket = native.connect(path));
-    const access = await VfioUserPciAccess.connect(device.vfioUser, { native: spy });
-    scope.defer(() => access.close());
-    const bytes = windowRead();
-    const two = Buffer.alloc(2);
-    const four = Buffer.alloc(4);
-    const each = (name: string, operation: () => void): Contestant => ({
-      name,
-      sample: (count) => timeEach(count, operation),
-    });
-    pinSelf(scope);
-    const contestants = [
-      floor,
-      client,
-      each('NativeSocket.request, window read in C++', () => socket?.request(bytes, TIMEOUT_MS)),
-      each('barRead, window, in C++', () => access.barRead(WINDOW_BAR, 0, 4)),
-      each('barWrite, doorbell, in C++', () => access.barWrite(DOORBELL_BAR, DOORBELL_OFFSET, two)),
-      each('barRead, common config, in TypeScript', () => access.barRead(COMMON_BAR, 0, 4)),
-      each('barWrite, common config, in TypeScript', () => access.barWrite(COMMON_BAR, 0, four)),
-    ];
-    printLatencies(await compare(contestants, { rounds: 7, samples: 1000 }));
+  async run() {
+    for (const [place, cpu] of [
+      ['client and server on two CPUs: two wake-ups', ANSWERING_CPU],
+      ['on one CPU: two context switches', MEASURING_CPU],
+    ] as const) {
+      await Scope.run(async (own) => {
+        const all = await contestants(own, cpu);
+        pinSelf(own);
+        console.log(`  ${place}`);
+        printLatencies(await compare(all, { rounds: 5, samples: 1000 }));
+      });
+    }
   },
 };

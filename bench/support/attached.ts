@@ -6,11 +6,13 @@ import { frontendMessages } from '../../src/vhost-user/index.js';
 import { startDevice } from './device.js';
 import type { Scope } from './scope.js';
 
+export type NotifierMessage = 'SET_VRING_KICK' | 'SET_VRING_CALL';
+
 /** A device with a driver on one side and a frontend on the other, which only share eventfds. */
 export interface Attached {
   readonly driver: VvuDriver;
   /** Sends a new eventfd as a vring's, and waits until the driver has been told of it. */
-  notifier(kind: 'SET_VRING_KICK' | 'SET_VRING_CALL', vring: number): Promise<number>;
+  readonly notifier: (kind: NotifierMessage, vring: number) => Promise<number>;
 }
 
 /** An eventfd that is closed with the scope. */

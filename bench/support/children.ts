@@ -20,6 +20,13 @@ export async function compileFloor(folder: string, name: string): Promise<string
   return program;
 }
 
+export interface ChildOptions {
+  /** Become its file descriptors 3, 4, ...; they stay the caller's. */
+  readonly fds?: readonly number[];
+  /** Default: the answering CPU. */
+  readonly cpu?: number;
+}
+
 /** A child that says `ready`, and then one line for each line that it gets. */
 export class Child {
   readonly #lines: Interface;
@@ -30,17 +37,16 @@ export class Child {
   }
 
   /**
-   * Starts it on the answering CPU and waits for its first line.
-   * @param fds become its file descriptors 3, 4, ...; they stay the caller's
+   * Starts it, and waits for its first line.
    */
   static async start(
     scope: Scope,
     command: string,
     args: readonly string[] = [],
-    fds: readonly number[] = [],
+    options: ChildOptions = {},
   ): Promise<Child> {
-    const [program, all] = onCpu(ANSWERING_CPU, command, args);
-    const stdio = ['pipe' as const, 'pipe' as const, 'inherit' as const, ...fds];
+    const [program, all] = onCpu(options.cpu ?? ANSWERING_CPU, command, args);
+    const stdio = ['pipe' as const, 'pipe' as const, 'inherit' as const, ...(options.fds ?? [])];
     const child = new Child(scope.own(spawn(program, all, { stdio })));
     await child.#line();
     return child;
@@ -51,9 +57,9 @@ export class Child {
     scope: Scope,
     name: string,
     args: readonly string[] = [],
-    fds: readonly number[] = [],
+    options: ChildOptions = {},
   ): Promise<Child> {
-    return Child.start(scope, process.execPath, [join(WORKERS, `${name}.js`), ...args], fds);
+    return Child.start(scope, process.execPath, [join(WORKERS, `${name}.js`), ...args], options);
   }
 
   /** Sends a line and waits for the answer. */

@@ -22,13 +22,17 @@ export async function startProcess(scope: Scope, args: readonly string[]): Promi
   return device;
 }
 
-/** One device on the answering CPU. @param window value of `--window` */
-export async function startDevice(scope: Scope, window: string): Promise<Device> {
+/** One device on one CPU. @param window value of `--window` */
+export async function startDevice(
+  scope: Scope,
+  window: string,
+  cpu = ANSWERING_CPU,
+): Promise<Device> {
   const folder = await scope.folder();
   const vfioUser = join(folder, 'vfio-user');
   const vhostUser = join(folder, 'vhost-user');
   const sockets = ['--vfio-user', vfioUser, '--vhost-user', vhostUser];
   const { pid } = await startProcess(scope, [...sockets, '--window', window]);
-  pin(pid, ANSWERING_CPU);
+  pin(pid, cpu);
   return { vfioUser, vhostUser, pid };
 }

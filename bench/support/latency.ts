@@ -3,8 +3,8 @@ import { median, quantile } from './stats.js';
 /** One way to do an operation, compared with others in the same run. */
 export interface Contestant {
   readonly name: string;
-  /** Does the operation `count` times. @returns the microseconds of each */
-  sample(count: number): ArrayLike<number> | Promise<ArrayLike<number>>;
+  /** Does the operation up to `count` times. @returns the microseconds of each */
+  sample(count: number): readonly number[] | Promise<readonly number[]>;
 }
 
 /** Medians over the rounds; ratios are to the first contestant in the same round. */
@@ -35,7 +35,7 @@ export async function compare(contestants: readonly Contestant[], plan: Plan): P
   const rounds: Round[][] = contestants.map(() => []);
   for (let round = -1; round < plan.rounds; round++) {
     for (const [index, contestant] of contestants.entries()) {
-      const times = Array.from(await contestant.sample(plan.samples));
+      const times = await contestant.sample(plan.samples);
       if (round >= 0) rounds[index]?.push({ median: median(times), p99: quantile(times, 0.99) });
     }
   }
@@ -61,20 +61,24 @@ export async function compare(contestants: readonly Contestant[], plan: Plan): P
  */
 const PAUSE_MS = 0.05;
 
+/** A round ends here, also with fewer samples than wanted: on a busy machine each takes longer. */
+export const ROUND_MS = 150;
+
 /** Keeps this thread busy, so that it is not the one that has to wake up. */
-export function pause(): void {
+function pause(): void {
   const end = performance.now() + PAUSE_MS;
   while (performance.now() < end);
 }
 
-/** Microseconds of each of `count` calls, with a pause before each. */
-export function timeEach(count: number, operation: () => void): Float64Array {
-  const times = new Float64Array(count);
-  for (let i = 0; i < count; i++) {
+/** Microseconds of each of up to `count` calls, with a pause before each. */
+export function timeEach(count: number, operation: () => void): number[] {
+  const times: number[] = [];
+  const end = performance.now() + ROUND_MS;
+  do {
     pause();
     const start = performance.now();
     operation();
-    times[i] = (performance.now() - start) * 1000;
-  }
+    times.push((performance.now() - start) * 1000);
+  } while (times.length < count && performance.now() < end);
   return times;
 }

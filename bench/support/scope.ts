@@ -8,6 +8,16 @@ import { join } from 'node:path';
 export class Scope {
   readonly #steps: (() => unknown)[] = [];
 
+  /** Runs `body` with a scope, and ends that. */
+  static async run<T>(body: (scope: Scope) => Promise<T>): Promise<T> {
+    const scope = new Scope();
+    try {
+      return await body(scope);
+    } finally {
+      await scope.end();
+    }
+  }
+
   defer(step: () => unknown): void {
     this.#steps.push(step);
   }

@@ -1,5 +1,5 @@
 import { native } from '../../src/native.js';
-import { pause, type Contestant } from './latency.js';
+import { timeEach, type Contestant } from './latency.js';
 
 /** A signal that takes longer than this is lost. */
 const LOST_MS = 1000;
@@ -9,18 +9,14 @@ export function untilSignalled(name: string, ring: () => void, seen: number): Co
   return {
     name,
     sample: (count) => {
-      const times = new Float64Array(count);
       native.readEventFd(seen);
-      for (let i = 0; i < count; i++) {
-        pause();
-        const start = performance.now();
+      return timeEach(count, () => {
         ring();
+        const lost = performance.now() + LOST_MS;
         while (native.readEventFd(seen) === 0) {
-          if (performance.now() - start > LOST_MS) throw new Error(`${name}: a signal is lost`);
+          if (performance.now() > lost) throw new Error(`${name}: a signal is lost`);
         }
-        times[i] = (performance.now() - start) * 1000;
-      }
-      return times;
+      });
     },
   };
 }
