@@ -9,7 +9,7 @@ import { median } from './support/stats.js';
 import { digits, printTable } from './support/table.js';
 
 const MANY = 32;
-const ROUNDS = 3;
+const ROUNDS = 2;
 /** For what a start leaves to do: compilation, garbage. */
 const SETTLE_MS = 300;
 

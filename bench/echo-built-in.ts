@@ -7,7 +7,7 @@ import { pinSelf } from './support/pin.js';
 import type { Mover } from './support/rates.js';
 import type { Scope } from './support/scope.js';
 
-const MILLISECONDS = 500;
+const MILLISECONDS = 300;
 const RAM_MIB = 16;
 
 /** The frontend in this process, which polls its rings. */

@@ -9,7 +9,7 @@ import { ANSWERING_CPU, MEASURING_CPU, pin } from './support/pin.js';
 import type { Mover } from './support/rates.js';
 import type { Scope } from './support/scope.js';
 
-const MILLISECONDS = 500;
+const MILLISECONDS = 300;
 const MEMFD: Memory = { kind: 'memfd', mib: 128 };
 const HUGE_MIB = 64;
 

@@ -1,10 +1,10 @@
 import { execFile } from 'node:child_process';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import { VfioUserPciAccess } from '../src/guest/vfio-user-access.js';
 import { NativeTransport } from '../src/native-transport.js';
-import { native, type Native, type NativeSocket } from '../src/native.js';
+import { native } from '../src/native.js';
 import type { Benchmark } from './benchmark.js';
+import { openAccess, regionAccess } from './support/access.js';
 import { Child, compileFloor } from './support/children.js';
 import { startDevice } from './support/device.js';
 import { compare, timeEach, type Contestant } from './support/latency.js';
@@ -20,17 +20,6 @@ const WINDOW_BAR = 4;
 /** Doorbell 300: behind those that become ioeventfds, so a store to it is a message. */
 const DOORBELL_OFFSET = 300 * 4;
 
-/** REGION_READ of the window's first 4 bytes, as on the wire. */
-function windowRead(): Buffer {
-  const bytes = Buffer.alloc(32);
-  bytes.writeUInt16LE(0x7777, 0);
-  bytes.writeUInt16LE(9, 2);
-  bytes.writeUInt32LE(32, 4);
-  bytes.writeUInt32LE(WINDOW_BAR, 24);
-  bytes.writeUInt32LE(4, 28);
-  return bytes;
-}
-
 /** Blocking C on both sides, and our client on C's server. */
 async function floors(scope: Scope, cpu: number): Promise<[Contestant, Contestant]> {
   const folder = await scope.folder();
@@ -40,7 +29,7 @@ async function floors(scope: Scope, cpu: number): Promise<[Contestant, Contestan
   const transport = new NativeTransport(native, native.connect(path));
   scope.defer(() => transport.close());
   transport.start({ data: () => undefined, closed: () => undefined });
-  const bytes = windowRead();
+  const bytes = regionAccess('read', { region: WINDOW_BAR, offset: 0, count: 4 });
   return [
     {
       name: 'floor: blocking C, C server',
@@ -64,13 +53,8 @@ async function floors(scope: Scope, cpu: number): Promise<[Contestant, Contestan
 async function contestants(scope: Scope, cpu: number): Promise<Contestant[]> {
   const file = join(await scope.folder(), 'ram');
   const device = await startDevice(scope, `path=${file},size=1M`, cpu);
-  // The socket below the access object, to tell its cost from the device's.
-  let socket: NativeSocket | undefined;
-  const spy = Object.create(native) as Native;
-  spy.connect = (path) => (socket = native.connect(path));
-  const access = await VfioUserPciAccess.connect(device.vfioUser, { native: spy });
-  scope.defer(() => access.close());
-  const bytes = windowRead();
+  const { access, socket } = await openAccess(scope, device.vfioUser);
+  const bytes = regionAccess('read', { region: WINDOW_BAR, offset: 0, count: 4 });
   const two = Buffer.alloc(2);
   const four = Buffer.alloc(4);
   const each = (name: string, operation: () => void): Contestant => ({
@@ -79,7 +63,7 @@ async function contestants(scope: Scope, cpu: number): Promise<Contestant[]> {
   });
   return [
     ...(await floors(scope, cpu)),
-    each('NativeSocket.request, window read in C++', () => socket?.request(bytes, TIMEOUT_MS)),
+    each('NativeSocket.request, window read in C++', () => socket.request(bytes, TIMEOUT_MS)),
     each('barRead, window, in C++', () => access.barRead(WINDOW_BAR, 0, 4)),
     each('barWrite, doorbell, in C++', () => access.barWrite(DOORBELL_BAR, DOORBELL_OFFSET, two)),
     each('barRead, common config, in TypeScript', () => access.barRead(COMMON_BAR, 0, 4)),

@@ -1,6 +1,7 @@
 // The addon's exports: `Native` of src/native.ts.
 #include <napi.h>
 
+#include "eventfd_signal.h"
 #include "eventfd_watch.h"
 #include "fast_regions_object.h"
 #include "files.h"
@@ -16,6 +17,7 @@ namespace {
 
 Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Instance::Create(env);
+  PrepareEventFdSignals();
   Instance& instance = Instance::Of(env);
   Socket::Define(instance);
   Listener::Define(instance);

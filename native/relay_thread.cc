@@ -13,6 +13,7 @@
 
 #include "errors.h"
 #include "eventfd.h"
+#include "eventfd_signal.h"
 
 namespace vvu {
 namespace {
@@ -127,6 +128,7 @@ void RelayThread::Watch(int fd, uint64_t id) {
 }
 
 void RelayThread::Run() {
+  PrepareEventFdSignals();
   while (true) {
     epoll_event events[kEventsPerWait];
     const int count = epoll_wait(epoll_.get(), events, kEventsPerWait, -1);

@@ -1,8 +1,8 @@
 import { FrontendConnection } from '../../src/frontend/connection.js';
 import { VvuDriver } from '../../src/guest/driver.js';
-import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
-import { native } from '../../src/native.js';
+import { native, type NativeSocket } from '../../src/native.js';
 import { frontendMessages } from '../../src/vhost-user/index.js';
+import { openAccess } from './access.js';
 import { startDevice } from './device.js';
 import type { Scope } from './scope.js';
 
@@ -11,6 +11,8 @@ export type NotifierMessage = 'SET_VRING_KICK' | 'SET_VRING_CALL';
 /** A device with a driver on one side and a frontend on the other, which only share eventfds. */
 export interface Attached {
   readonly driver: VvuDriver;
+  /** The driver's vfio-user connection. */
+  readonly socket: NativeSocket;
   /** Sends a new eventfd as a vring's, and waits until the driver has been told of it. */
   readonly notifier: (kind: NotifierMessage, vring: number) => Promise<number>;
 }
@@ -24,8 +26,7 @@ export function eventFd(scope: Scope): number {
 
 export async function attach(scope: Scope): Promise<Attached> {
   const device = await startDevice(scope, 'size=64M');
-  const access = await VfioUserPciAccess.connect(device.vfioUser);
-  scope.defer(() => access.close());
+  const { access, socket } = await openAccess(scope, device.vfioUser);
   const driver = new VvuDriver(access);
   let messages = 0;
   driver.on('message', () => messages++);
@@ -34,6 +35,7 @@ export async function attach(scope: Scope): Promise<Attached> {
   scope.defer(() => frontend.close());
   return {
     driver,
+    socket,
     notifier: async (kind, vring) => {
       const fd = eventFd(scope);
       const wanted = messages + 1;

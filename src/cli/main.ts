@@ -25,6 +25,9 @@ async function main(): Promise<void> {
   await program.parseAsync();
 }
 
+// Where the last words go matters less than the exit status.
+process.stderr.on('error', () => undefined);
+
 main().catch((error: unknown) => {
   if (error instanceof CommanderError) {
     // commander has printed its one line, or the help that was asked for.

@@ -191,7 +191,8 @@ export class VhostUserDevice implements VirtioDevice {
     if (next === 'waiting') {
       // What the driver queued before it came up belongs to an older connection.
       this.#drainTxq();
-      this.#endpoint.want(true);
+      // A txq that turned out to be broken has taken the link down again.
+      if (this.#state === 'waiting') this.#endpoint.want(true);
     } else if (next === 'down') {
       this.#endpoint.want(false);
       this.#dropSession(reason);
@@ -250,13 +251,20 @@ export class VhostUserDevice implements VirtioDevice {
   }
 
   #drainTxq(): void {
+    const queue = this.#txq;
     this.#guard(() => {
-      this.#txq?.drain((message) => {
+      const more = queue?.drain((message) => {
         if (this.#session && this.#state === 'connected') return this.#session.fromGuest(message);
         this.#log.debug({ bytes: message.length }, 'stale txq message dropped');
         return true;
       });
+      if (more) setImmediate(() => this.#drainLater(queue));
     });
+  }
+
+  /** The driver adds messages as fast as they are taken: whoever else waits gets a turn first. */
+  #drainLater(queue: TransmitQueue | undefined): void {
+    if (queue === this.#txq && this.#started && !this.#broken) this.#drainTxq();
   }
 
   #memoryChanged(regions: readonly ShownWindowRegion[]): void {

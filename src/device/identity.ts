@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { VvuError, errorCode } from '../errors.js';
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
@@ -39,18 +39,57 @@ export function randomUuid(): Buffer {
 export function persistentUuid(stateDirectory: string, name: string): Buffer {
   const path = join(stateDirectory, `${name}.uuid`);
   try {
-    return parseUuid(readFileSync(path, 'utf8').trim());
-  } catch (error) {
-    if (errorCode(error) !== 'ENOENT') throw stateError(path, error);
-  }
-  const uuid = randomUuid();
-  try {
-    mkdirSync(stateDirectory, { recursive: true, mode: 0o700 });
-    writeFileSync(path, `${formatUuid(uuid)}\n`, { flag: 'wx', mode: 0o600 });
+    return readUuid(path) ?? createUuid(stateDirectory, path);
   } catch (error) {
     throw stateError(path, error);
   }
-  return uuid;
+}
+
+function readUuid(path: string): Buffer | undefined {
+  try {
+    return parseUuid(readFileSync(path, 'utf8').trim());
+  } catch (error) {
+    if (errorCode(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** The file appears whole or not at all, and of two processes that make it the first one wins. */
+function createUuid(stateDirectory: string, path: string): Buffer {
+  makeDirectory(stateDirectory);
+  const uuid = randomUuid();
+  const draft = `${path}.${process.pid}`;
+  try {
+    writeFileSync(draft, `${formatUuid(uuid)}\n`, { mode: 0o600 });
+    linkSync(draft, path);
+    return uuid;
+  } catch (error) {
+    const other = errorCode(error) === 'EEXIST' ? readUuid(path) : undefined;
+    if (other) return other;
+    throw error;
+  } finally {
+    rmSync(draft, { force: true });
+  }
+}
+
+/**
+ * With its parents. Not by mkdir's own recursion, which goes round for ever where the parent is
+ * there and the system answers ENOENT all the same, as below /proc.
+ */
+function makeDirectory(path: string): void {
+  const make = (): boolean => {
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
+      const code = errorCode(error);
+      if (code === 'ENOENT') return false;
+      if (code !== 'EEXIST') throw error;
+    }
+    return true;
+  };
+  if (make()) return;
+  if (dirname(path) !== path) makeDirectory(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 function stateError(path: string, error: unknown): VvuError {

@@ -1,4 +1,4 @@
-import { VvuError } from '../errors.js';
+import { VvuError, errorMessage } from '../errors.js';
 import type { Native, NativeMemory } from '../native.js';
 import type { FrontendRegion, ShownRegion } from '../tunnel/ports.js';
 import type { PlacedRegion } from './placement.js';
@@ -61,18 +61,13 @@ export class MemoryTable {
 
   /** Removes the region that has these addresses and this size. */
   async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
-    const removed = this.#entries.find((entry) => isSameRegion(entry.region, named));
-    if (!removed) {
-      throw new VvuError(
-        'REGION_UNKNOWN',
-        'request',
-        `${describeRegion(named)} is not in the table`,
-      );
-    }
-    await this.#change([], () => ({
-      kept: this.#entries.filter((entry) => entry !== removed),
-      placed: [],
-    }));
+    let removed: Entry | undefined;
+    await this.#change([], () => {
+      removed = this.#entries.find((entry) => isSameRegion(entry.region, named));
+      if (removed) return { kept: this.#entries.filter((entry) => entry !== removed), placed: [] };
+      const what = `${describeRegion(named)} is not in the table`;
+      throw new VvuError('REGION_UNKNOWN', 'request', what);
+    });
     return tellAbsolute(removed, named);
   }
 
@@ -124,7 +119,12 @@ export class MemoryTable {
   }
 
   async #apply(entries: readonly Entry[], generation: number): Promise<void> {
-    await this.window.apply(entries.map(shownEntry));
+    try {
+      await this.window.apply(entries.map(shownEntry));
+    } catch (error) {
+      const detail = `the window cannot show it: ${errorMessage(error)}`;
+      throw new VvuError('WINDOW_REFUSED', 'request', detail, { cause: error });
+    }
     // A clear() that was called meanwhile waits behind this change and will empty the window.
     this.#checkGeneration(generation);
     const old = this.#entries;

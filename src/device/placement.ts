@@ -60,6 +60,17 @@ function placeOne<R extends PlaceableRegion>(
           `the ${hex(preset.size)} bytes that the window shows of it`,
       );
     }
+    const twice = taken.some(({ region: { length }, placement: { offset } }) =>
+      rangesOverlap(region.fileOffset, region.length, offset, length),
+    );
+    if (twice) {
+      // Drivers lay regions out one after the other, and could not be told of this one's place.
+      throw new VvuError(
+        'WINDOW_ALIAS',
+        'request',
+        `[${hex(region.fileOffset)}, +${hex(region.length)}) of the preset file is in the table already`,
+      );
+    }
     return { offset: region.fileOffset, kind: 'preset' };
   }
   const kind: WindowKind = window.dynamic && mappable(region) ? 'dynamic' : 'trapped';

@@ -73,7 +73,8 @@ export interface WindowHost {
   readonly dynamic: boolean;
   /**
    * Makes the window show exactly these regions, all or nothing; what was shown before and is not
-   * in the list disappears. Resolves when the guest sees the new state.
+   * in the list disappears. Resolves when the guest sees the new state. An empty list ends what
+   * this process serves before the call returns, whatever becomes of the rest.
    */
   apply(regions: readonly ShownWindowRegion[]): Promise<void>;
 }

@@ -53,19 +53,21 @@ export class TransmitQueue {
   ) {}
 
   /**
-   * Hands messages to `consume` until it returns false or there are none.
+   * Hands messages to `consume` until it returns false or those are done that were there at the
+   * call, at most as many as the queue holds.
+   * @returns true when more came in the meantime, for which there will be no kick
    * @throws VvuError of scope `device` for a broken ring, or what `consume` throws
    */
-  drain(consume: (message: Buffer) => boolean): void {
+  drain(consume: (message: Buffer) => boolean): boolean {
     let open = true;
-    do {
-      let chain;
-      while (open && (chain = this.queue.pop())) {
-        const message = readChain(this.port.memory, chain, MAX_GUEST_MESSAGE);
-        this.queue.push(chain, 0);
-        open = consume(message);
-      }
-      if (this.queue.flush()) this.port.notifyQueue(this.queue.index);
-    } while (open && this.queue.enableKicks());
+    let chain;
+    // What was pushed and not flushed counts against the queue's size, so this comes to an end.
+    while (open && (chain = this.queue.pop())) {
+      const message = readChain(this.port.memory, chain, MAX_GUEST_MESSAGE);
+      this.queue.push(chain, 0);
+      open = consume(message);
+    }
+    if (this.queue.flush()) this.port.notifyQueue(this.queue.index);
+    return open && this.queue.enableKicks();
   }
 }

@@ -80,11 +80,16 @@ export class FunctionInterrupts {
     this.msix?.reset();
   }
 
-  #msixChanged(first: number, end: number): void {
-    this.intx.setMsixEnabled(this.msix?.enabled ?? false);
+  /** A client that keeps the table takes other vectors of [first, end) than before. */
+  takersChanged(first: number, end: number): void {
     const all = end - first === this.vectorCount;
     for (const kick of this.#kicks) {
       if (all || (kick.vector >= first && kick.vector < end)) kick.update();
     }
+  }
+
+  #msixChanged(first: number, end: number): void {
+    this.intx.setMsixEnabled(this.msix?.enabled ?? false);
+    this.takersChanged(first, end);
   }
 }

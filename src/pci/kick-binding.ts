@@ -29,7 +29,7 @@ export class KickBinding {
     this.update();
   }
 
-  /** MSI-X was enabled, disabled, masked, unmasked, or the vector's message has changed. */
+  /** MSI-X was enabled, disabled, masked, unmasked, or the vector's message or taker has changed. */
   update(): void {
     if (this.#closed) return;
     const route = this.#wanted();
@@ -57,14 +57,14 @@ export class KickBinding {
   }
 
   #wanted(): Route {
-    const { msix, vector } = this;
+    const { host, msix, vector } = this;
     const message = msix?.deliverable(vector);
-    if (message) return this.host.bindEventFd ? { kind: 'relay', message } : { kind: 'fire' };
+    if (message && (msix?.enabled || host.takes?.(vector) !== false)) {
+      return host.bindEventFd ? { kind: 'relay', message } : { kind: 'fire' };
+    }
     if (!msix?.enabled) return { kind: 'intx' };
     // Masked. A host that cannot relay lets the table remember the signal as a pending bit.
-    return vector < msix.vectorCount && !this.host.bindEventFd
-      ? { kind: 'fire' }
-      : { kind: 'hold' };
+    return vector < msix.vectorCount && !host.bindEventFd ? { kind: 'fire' } : { kind: 'hold' };
   }
 }
 

@@ -21,6 +21,11 @@ export interface InterruptHost {
    * the caller's and outlives the binding. A host without it has its eventfds watched instead.
    */
   bindEventFd?(eventfd: number, vector: number, message: MsixMessage): Binding;
+  /**
+   * For a client that keeps the vector table: whether it delivers the vector now. What it takes is
+   * delivered whatever the enable bit says; what it does not take is INTx while MSI-X is disabled.
+   */
+  takes?(vector: number): boolean;
   /** Calls back with each signal, until the binding is closed. The fd stays the caller's. */
   watchEventFd(eventfd: number, onSignal: () => void): Binding;
 }

@@ -112,7 +112,8 @@ test('a window that refuses leaves the old table in place', async (t) => {
   });
   await table.set([region(fds.file(MIB), 0n, MIB)]);
   refuse = true;
-  await t.throwsAsync(table.set([region(fds.file(MIB), 0n, MIB)]), { message: 'no' });
+  const error = await t.throwsAsync(table.set([region(fds.file(MIB), 0n, MIB)]));
+  t.like(error, { code: 'WINDOW_REFUSED', scope: 'request' });
   t.is(fds.open.size, 1);
   t.is(fds.mapped, 1);
   t.is(table.shown.length, 1);

@@ -10,6 +10,8 @@ const USED = 0x2000;
  */
 export class RawQueue {
   size = 0;
+  /** Head of the chain that was taken last. */
+  last = 0;
   #available = 0;
   #taken = 0;
 
@@ -73,6 +75,7 @@ export class RawQueue {
     if (this.usedIndex === this.#taken) return undefined;
     const at = this.offset + USED + 4 + 8 * (this.#taken % this.size);
     this.#taken = (this.#taken + 1) & 0xffff;
-    return { id: this.memory.loadU32(at), length: this.memory.loadU32(at + 4) };
+    this.last = this.memory.loadU32(at);
+    return { id: this.last, length: this.memory.loadU32(at + 4) };
   }
 }

@@ -66,6 +66,10 @@ export class DeviceProcess {
     return this.#log;
   }
 
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   /** How many file descriptors it has open. */
   get descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;

@@ -39,8 +39,14 @@ export class VfioUserDoorbells implements DoorbellHost {
   bind(index: number, eventfd: number): Binding {
     if (index >= this.place.count) return { close: () => undefined };
     this.#targets.set(index, eventfd);
-    this.fast.setDoorbell(index, eventfd);
-    this.#connect(index);
+    try {
+      this.fast.setDoorbell(index, eventfd);
+      this.#connect(index);
+    } catch (error) {
+      // The caller closes the eventfd now: nothing may remember its number.
+      this.#unbind(index);
+      throw error;
+    }
     return { close: () => this.#unbind(index) };
   }
 

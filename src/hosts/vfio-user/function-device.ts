@@ -8,6 +8,7 @@ import type {
 } from 'vfio-ts-bindings';
 import {
   VFIO_PCI_CONFIG_REGION_INDEX,
+  VFIO_PCI_MSIX_IRQ_INDEX,
   VFIO_PCI_NUM_REGIONS,
   VFIO_USER_IO_FD_TYPE_IOEVENTFD,
 } from 'vfio-ts-bindings';
@@ -99,6 +100,9 @@ export class FunctionDevice implements VfioUserDevice {
 
   irqChanged(index: number, start: number, count: number): void {
     this.parts.interrupts.irqChanged(index, start, count);
+    if (index === VFIO_PCI_MSIX_IRQ_INDEX) {
+      this.parts.pci.interrupts.takersChanged(start, start + count);
+    }
   }
 
   connected(connection: VfioUserConnection): void {

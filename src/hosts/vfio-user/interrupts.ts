@@ -72,6 +72,10 @@ export class VfioUserInterrupts implements InterruptHost {
     else this.#connection?.clearIrq(VFIO_PCI_INTX_IRQ_INDEX, 0);
   }
 
+  takes(vector: number): boolean {
+    return this.#connection?.irqEventFd(VFIO_PCI_MSIX_IRQ_INDEX, vector) !== undefined;
+  }
+
   bindEventFd(eventfd: number, vector: number): Binding {
     const kick: KickBinding = { eventfd, vector, relay: undefined };
     this.#kicks.add(kick);

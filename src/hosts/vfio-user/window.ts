@@ -70,10 +70,13 @@ export class VfioUserWindow implements WindowHost {
   }
 
   async apply(regions: readonly ShownWindowRegion[]): Promise<void> {
-    const mapped = regions.filter(({ placement }) => placement.kind === 'dynamic');
-    await this.#remap(mapped);
+    if (regions.length === 0) this.#show([]);
+    await this.#remap(regions.filter(({ placement }) => placement.kind === 'dynamic'));
     // Regions that the client mapped are served too: it may trap at any time.
-    const slices = regions.flatMap(slice);
+    this.#show(regions.flatMap(slice));
+  }
+
+  #show(slices: readonly WindowSlice[]): void {
     for (const old of this.#trapped) {
       this.fast.unmapWindow(this.place.region, this.place.offset + old.offset);
     }
@@ -84,17 +87,21 @@ export class VfioUserWindow implements WindowHost {
 
   async #remap(mapped: readonly ShownWindowRegion[]): Promise<void> {
     const connection = this.#connection;
-    const gone = this.#mapped.filter((one) => !mapped.some((other) => same(one, other)));
-    const fresh = mapped.filter((one) => !this.#mapped.some((other) => same(one, other)));
+    const before = this.#mapped;
+    const gone = before.filter((one) => !mapped.some((other) => same(one, other)));
+    const fresh = mapped.filter((one) => !before.some((other) => same(one, other)));
     this.#mapped = mapped;
     if (!connection || connection.closed || gone.length + fresh.length === 0) return;
+    const unmaps = gone.length === before.length ? hull(gone) : gone.map(range);
     try {
       await connection.remapRegion(this.place.region, [
-        ...gone.map((one) => this.#unmapOp(one)),
+        ...unmaps.map((one) => this.#unmapOp(one)),
         ...fresh.map((one) => this.#mapOp(one)),
       ]);
     } catch (error) {
-      this.#mapped = [...mapped.filter((one) => !fresh.includes(one)), ...gone];
+      // A client that is gone shows nothing; one that refuses still shows what it did before.
+      if (connection !== this.#connection) return;
+      this.#mapped = before;
       throw error;
     }
   }
@@ -111,9 +118,8 @@ export class VfioUserWindow implements WindowHost {
     };
   }
 
-  #unmapOp({ region, placement }: ShownWindowRegion): RemapOp {
-    const offset = this.place.offset + placement.offset;
-    return { kind: 'unmap', offset, length: region.length };
+  #unmapOp({ offset, length }: Range): RemapOp {
+    return { kind: 'unmap', offset: this.place.offset + offset, length };
   }
 
   #serve({ offset, length, memory, memoryOffset }: WindowSlice): void {
@@ -138,6 +144,25 @@ function presetSlice({ size, memory }: PresetFile): WindowSlice {
 function slice({ region, placement }: ShownWindowRegion): WindowSlice[] {
   const { memory, memoryOffset, length } = region;
   return memory ? [{ offset: placement.offset, length, memory, memoryOffset }] : [];
+}
+
+/** Bytes [offset, offset + length) of the window. */
+interface Range {
+  readonly offset: number;
+  readonly length: number;
+}
+
+function range({ region, placement }: ShownWindowRegion): Range {
+  return { offset: placement.offset, length: region.length };
+}
+
+/** One range around all: taking everything back is one operation, which every client accepts. */
+function hull(shown: readonly ShownWindowRegion[]): Range[] {
+  const ranges = shown.map(range);
+  if (ranges.length === 0) return [];
+  const offset = Math.min(...ranges.map((one) => one.offset));
+  const end = Math.max(...ranges.map((one) => one.offset + one.length));
+  return [{ offset, length: end - offset }];
 }
 
 function same(a: ShownWindowRegion, b: ShownWindowRegion): boolean {
