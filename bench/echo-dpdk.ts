@@ -22,7 +22,8 @@ async function rate(frontend: Testpmd): Promise<number> {
 async function mover(scope: Scope, kind: WindowKind, memory: Memory): Promise<Mover> {
   const device = await startEchoDevice(scope, kind);
   const frontend = Testpmd.frontend({ socket: device.vhostUser, server: false, memory });
-  scope.defer(() => frontend.stop());
+  // Its end waits for the backend's answers, too.
+  scope.defer(() => device.polling(() => frontend.stop()));
   await device.polling(async () => {
     await frontend.ready();
     await frontend.link(true);

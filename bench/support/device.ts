@@ -13,12 +13,10 @@ export interface Device {
 /** Starts `vvu device`, and ends it with the scope or this process. */
 export async function startProcess(scope: Scope, args: readonly string[]): Promise<DeviceProcess> {
   const device = await DeviceProcess.start([...args, '--log-level', 'warn']);
-  const kill = (): boolean => process.kill(device.pid, 'SIGKILL');
-  process.once('exit', kill);
-  scope.defer(async () => {
-    await device.stop();
-    process.off('exit', kill);
-  });
+  scope.deferBeyondExit(
+    () => process.kill(device.pid, 'SIGKILL'),
+    () => device.stop(),
+  );
   return device;
 }
 

@@ -4,6 +4,18 @@ import { rmSync } from 'node:fs';
 import { mkdtemp } from 'node:fs/promises';
 import { join } from 'node:path';
 
+/** What is left to do when this process ends; one that fails keeps no other from its turn. */
+const leftovers = new Set<() => void>();
+process.once('exit', () => {
+  for (const step of leftovers) {
+    try {
+      step();
+    } catch {
+      // What it was to end has ended by itself.
+    }
+  }
+});
+
 /** What a benchmark has started, undone in reverse order. */
 export class Scope {
   readonly #steps: (() => unknown)[] = [];
@@ -26,17 +38,23 @@ export class Scope {
     for (let step = this.#steps.pop(); step; step = this.#steps.pop()) await step();
   }
 
+  /** For what must not outlive this process either, however it ends. */
+  deferBeyondExit(atExit: () => void, step: () => unknown = atExit): void {
+    leftovers.add(atExit);
+    this.defer(async () => {
+      await step();
+      leftovers.delete(atExit);
+    });
+  }
+
   /** Ends a child with this scope, or with this process. */
   own<T extends ChildProcess>(child: T): T {
     const kill = (): void => void child.kill('SIGKILL');
-    process.once('exit', kill);
-    this.defer(async () => {
-      if (child.exitCode === null && child.signalCode === null) {
-        const exited = once(child, 'exit');
-        kill();
-        await exited;
-      }
-      process.off('exit', kill);
+    this.deferBeyondExit(kill, async () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const exited = once(child, 'exit');
+      kill();
+      await exited;
     });
     return child;
   }
@@ -44,12 +62,7 @@ export class Scope {
   /** A folder in memory, so that files in it can be a guest's RAM. */
   async folder(): Promise<string> {
     const path = await mkdtemp(join('/dev/shm', 'vvu-bench-'));
-    const remove = (): void => rmSync(path, { recursive: true, force: true });
-    process.once('exit', remove);
-    this.defer(() => {
-      remove();
-      process.off('exit', remove);
-    });
+    this.deferBeyondExit(() => rmSync(path, { recursive: true, force: true }));
     return path;
   }
 }

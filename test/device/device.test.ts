@@ -78,10 +78,10 @@ test('a driver that adds to txq as fast as it is taken from holds up nobody else
   const session = new FakeSession();
   connect(session);
   // Another CPU of the guest: whenever buffers are returned, it makes them available again.
-  const { storeU16 } = ring.memory;
+  const storeU16 = ring.memory.storeU16.bind(ring.memory);
   let refills = 20;
-  ring.memory.storeU16 = function (iova, value) {
-    storeU16.call(this, iova, value);
+  ring.memory.storeU16 = (iova, value) => {
+    storeU16(iova, value);
     if (iova === 0x3002 && refills-- > 0) ring.availIndex((value + 8) & 0xffff);
   };
   ring.availIndex(8);

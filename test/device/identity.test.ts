@@ -1,4 +1,5 @@
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test from 'ava';
@@ -41,4 +42,30 @@ test('a damaged state file is an error, not a new identity', (t) => {
   const error = t.throws(() => persistentUuid(directory, 'net0'));
   t.like(error, { code: 'BAD_STATE_FILE', scope: 'setup' });
   t.regex(error.message, /net0\.uuid/);
+});
+
+test('a state directory that cannot be made is an error, also where the system claims otherwise', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'vvu-state-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  writeFileSync(join(directory, 'file'), '');
+  for (const state of [join(directory, 'file', 'state'), '/proc/nowhere', '/proc/nowhere/state']) {
+    const error = t.throws(() => persistentUuid(state, 'net0'));
+    t.like(error, { code: 'BAD_STATE_FILE', scope: 'setup' });
+  }
+});
+
+test('a state file that cannot be written leaves nothing behind', (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'vvu-state-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const module = new URL('../../src/device/identity.js', import.meta.url).href;
+  const script = `
+    import { persistentUuid } from '${module}';
+    try { persistentUuid('${directory}', 'net0'); } catch { process.exitCode = 3; }`;
+  // As on a full disk: not one byte fits.
+  const { status } = spawnSync('prlimit', [
+    ...['--fsize=0', process.execPath, '--input-type=module', '-e', script],
+  ]);
+  t.is(status, 3);
+  t.deepEqual(readdirSync(directory), []);
+  t.is(persistentUuid(directory, 'net0').length, 16, 'and the next start makes it');
 });

@@ -43,6 +43,15 @@ export class RawPeer {
     return this.received.shift();
   }
 
+  /** Leaves what comes in the kernel. */
+  pause(): void {
+    this.#socket.pause();
+  }
+
+  resume(): void {
+    this.#socket.resume();
+  }
+
   close(): void {
     this.#socket.close();
   }

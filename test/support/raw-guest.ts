@@ -48,6 +48,7 @@ export interface GuestSetup {
 export class RawGuest {
   readonly rxq: RawQueue;
   readonly txq: RawQueue;
+  #sent = 0;
 
   private constructor(
     readonly client: VfioUserClient,
@@ -161,8 +162,9 @@ export class RawGuest {
     }
   }
 
-  /** Puts a message on txq and notifies. */
-  send(message: Uint8Array, head = 0): void {
+  /** Puts a message on txq and notifies. Descriptors are used in turn. */
+  send(message: Uint8Array): void {
+    const head = this.#sent++ % this.txq.size;
     const at = DATA + 0x80_000 + 4096 * head;
     this.memory.write(at, message);
     this.txq.descriptor(head, RawGuest.IOVA + at, message.length, 0);

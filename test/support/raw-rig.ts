@@ -15,6 +15,7 @@ export const SET_VRING_KICK = 12;
 export const SET_VRING_CALL = 13;
 export const GET_PROTOCOL_FEATURES = 15;
 export const SET_PROTOCOL_FEATURES = 16;
+export const GET_CONFIG = 24;
 export const ADD_MEM_REG = 37;
 export const REM_MEM_REG = 38;
 
@@ -23,8 +24,8 @@ const NEED_REPLY = 1 << 3;
 const REPLY = VERSION | (1 << 2);
 /** VERSION_1 and PROTOCOL_FEATURES. */
 const FEATURES = (1n << 32n) | (1n << 30n);
-/** MQ, REPLY_ACK and CONFIGURE_MEM_SLOTS. */
-const PROTOCOL_FEATURES = 1n | (1n << 3n) | (1n << 15n);
+/** MQ, REPLY_ACK, CONFIG and CONFIGURE_MEM_SLOTS. */
+const PROTOCOL_FEATURES = 1n | (1n << 3n) | (1n << 9n) | (1n << 15n);
 /** To the requests that have a reply of their own. */
 const ANSWERS = new Map([
   [GET_FEATURES, FEATURES],
@@ -83,7 +84,8 @@ export function connectFrontend(t: ExecutionContext, device: DeviceProcess): Raw
 }
 
 /**
- * The guest takes what came for it, gives the buffers back, and answers what wants an answer.
+ * The guest takes what came for it, gives the buffers back, and answers what wants an answer: with
+ * features, with the configuration that GET_CONFIG brought along, or with 0.
  * @returns the messages
  */
 export function serveGuest(guest: RawGuest): Buffer[] {
@@ -93,6 +95,10 @@ export function serveGuest(guest: RawGuest): Buffer[] {
     guest.rxq.offer(guest.rxq.last);
     guest.kick(0);
     const id = message.readUInt32LE(0);
+    if (id === GET_CONFIG) {
+      guest.send(Buffer.concat([u32(id, REPLY, message.length - 12), message.subarray(12)]));
+      continue;
+    }
     if (!ANSWERS.has(id) && (message.readUInt32LE(4) & NEED_REPLY) === 0) continue;
     guest.send(Buffer.concat([u32(id, REPLY, 8), u64(ANSWERS.get(id) ?? 0n)]));
   }
