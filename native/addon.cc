@@ -1,6 +1,7 @@
 // The addon's exports: `Native` of src/native.ts.
 #include <napi.h>
 
+#include "datagram.h"
 #include "eventfd_watch.h"
 #include "fast_regions_object.h"
 #include "files.h"
@@ -26,6 +27,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   DefineSocketFunctions(exports);
   DefineFileFunctions(exports);
   DefineEventFdFunctions(exports);
+  DefineDatagramFunctions(exports);
   SetFunction<Listener::Listen>(exports, "listen");
   SetFunction<Memory::Map>(exports, "map");
   SetFunction<Watch::Create>(exports, "watchEventFd");

@@ -255,6 +255,13 @@ export interface Native {
   relayEventFd(source: number, target: number): NativeRelay;
   createFastRegions(): NativeFastRegions;
 
+  /**
+   * Sends one datagram to an AF_UNIX socket; a path that begins with `@` is an abstract name.
+   * Never blocks.
+   * @throws the errno's name
+   */
+  sendDatagram(path: string, bytes: Uint8Array): void;
+
   dupFd(fd: number): number;
   closeFd(fd: number): void;
   /** Sequentially consistent fence, for the store-load order that event suppression needs. */

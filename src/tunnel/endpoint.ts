@@ -1,8 +1,8 @@
+import { Backoff } from '../backoff.js';
+import { systemClock, type Clock } from '../clock.js';
 import { errorCode, errorMessage, VvuError } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { ListenOptions, Native, NativeListener, NativeSocket } from '../native.js';
-import { Backoff } from './backoff.js';
-import { systemClock, type EndpointClock } from './endpoint-clock.js';
 import type { FrontendEndpoint, TunnelBackend, TunnelSession } from './ports.js';
 import { FrontendSession } from './session.js';
 
@@ -15,7 +15,7 @@ export interface EndpointOptions {
   /** Permissions of the socket file, in server mode. */
   readonly permissions?: ListenOptions;
   readonly maxMemorySlots?: number;
-  readonly clock?: EndpointClock;
+  readonly clock?: Clock;
 }
 
 /** Client mode: first and longest delay between attempts, milliseconds. */
@@ -39,7 +39,7 @@ const HANDOVER = 100;
 export class SocketEndpoint implements FrontendEndpoint {
   readonly #options: EndpointOptions;
   readonly #log: Logger;
-  readonly #clock: EndpointClock;
+  readonly #clock: Clock;
   readonly #backoff: Backoff;
   #backend: TunnelBackend | undefined;
   #onSession: ((session: TunnelSession) => void) | undefined;
