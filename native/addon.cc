@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "datagram.h"
+#include "dma_memory.h"
 #include "eventfd_watch.h"
 #include "fast_regions_object.h"
 #include "files.h"
@@ -10,6 +11,7 @@
 #include "memory.h"
 #include "relay.h"
 #include "socket.h"
+#include "vfio.h"
 #include "wrapped.h"
 
 namespace vvu {
@@ -28,10 +30,16 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   DefineFileFunctions(exports);
   DefineEventFdFunctions(exports);
   DefineDatagramFunctions(exports);
+  DefineDmaFunctions(exports);
+  DefineVfioContainerFunctions(exports);
+  DefineIommufdFunctions(exports);
+  DefineVfioDeviceFunctions(exports);
   SetFunction<Listener::Listen>(exports, "listen");
   SetFunction<Memory::Map>(exports, "map");
+  SetFunction<Memory::MapDevice>(exports, "mapDevice");
   SetFunction<Watch::Create>(exports, "watchEventFd");
   SetFunction<Relay::Create>(exports, "relayEventFd");
+  SetFunction<Relay::CreateStore>(exports, "relayStore");
   SetFunction<FastRegionsObject::Create>(exports, "createFastRegions");
   return exports;
 }
