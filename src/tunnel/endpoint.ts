@@ -21,6 +21,8 @@ export interface EndpointOptions {
 /** Client mode: first and longest delay between attempts, milliseconds. */
 const FIRST_DELAY = 100;
 const LAST_DELAY = 5000;
+/** Client mode: a frontend that stayed this long is trusted to be back soon. */
+const STEADY = 1000;
 /**
  * Server mode: how long a newcomer may wait for the frontend before it to be noticed as gone. A
  * frontend that reconnects at once can overtake the end of its own old connection.
@@ -213,7 +215,7 @@ export class SocketEndpoint implements FrontendEndpoint {
     }
     if (this.#options.mode === 'client') {
       // A frontend that accepts and hangs up at once is not worth asking ten times a second.
-      if (this.#clock.now() - since >= LAST_DELAY) {
+      if (this.#clock.now() - since >= STEADY) {
         this.#backoff.reset();
       }
       this.#delayConnect();

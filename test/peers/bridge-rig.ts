@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { Testpmd, type Memory } from '../../src/frontend/testpmd.js';
@@ -72,6 +72,8 @@ export class BridgeRig {
 
   async startBackend(): Promise<Testpmd> {
     const { queues, backendListens: server } = this.options;
+    // A killed testpmd leaves its socket's file behind, and the next one does not replace it.
+    if (server) rmSync(this.backendSocket, { force: true });
     const backend = Testpmd.backend({ socket: this.backendSocket, server, queues });
     try {
       await backend.ready();
@@ -86,7 +88,8 @@ export class BridgeRig {
   async startFrontend(): Promise<Testpmd> {
     const { queues, memory, frontendListens: server } = this.options;
     const socket = this.vhostUser;
-    if (!server) await until(() => existsSync(socket), 'the device');
+    if (server) rmSync(socket, { force: true });
+    else await until(() => existsSync(socket), 'the device');
     const frontend = Testpmd.frontend({ socket, server, queues, memory });
     try {
       await frontend.ready();

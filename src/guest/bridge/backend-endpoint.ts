@@ -17,9 +17,9 @@ export interface BackendEndpointOptions {
 
 /** Delays between attempts to connect, and behind a backend that hung up, in milliseconds. */
 const FIRST_DELAY = 50;
-const LAST_DELAY = 1000;
+const LAST_DELAY = 500;
 /** A backend that stayed this long is trusted to be back at once. */
-const STEADY = 5000;
+const STEADY = 1000;
 /** How long a second backend may wait for the end of the one before it to be noticed. */
 const HANDOVER = 100;
 

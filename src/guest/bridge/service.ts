@@ -27,7 +27,7 @@ export interface BridgeServiceOptions {
 
 /** Delays between attempts to reach the device, in milliseconds. */
 const FIRST_DELAY = 50;
-const LAST_DELAY = 1000;
+const LAST_DELAY = 500;
 
 interface Attachment {
   /** Which life of the device it is. */
