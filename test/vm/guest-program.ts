@@ -18,9 +18,20 @@ export class GuestProgram {
   /** Starts `node ARGS` in the project's folder; `name` tells programs of one guest apart. */
   static async start(vm: Vm, name: string, args: string): Promise<GuestProgram> {
     const files = `>/tmp/${name}.out 2>/tmp/${name}.err`;
-    const run = `cd ${GUEST_PROJECT}; node ${args} ${files} & echo $! >/tmp/${name}.pid; wait; echo $? >/tmp/${name}.rc`;
+    const run = `cd ${GUEST_PROJECT}; node ${args} ${files} & echo $! >/tmp/${name}.pid; wait $!; echo $? >/tmp/${name}.rc`;
     await vm.shell(`mkdir -p /tmp; rm -f /tmp/${name}.*; (${run}) >/dev/null 2>&1 </dev/null &`);
     return new GuestProgram(vm, name);
+  }
+
+  /**
+   * Starts the probe's own backend, a C program (test/vm/guest/backend.c) on `socket`. It is ended
+   * with the guest, or by a signal.
+   */
+  static async backend(vm: Vm, socket: string): Promise<GuestProgram> {
+    await vm.shell('mkdir -p /tmp; rm -f /tmp/backend.*');
+    const [pid = ''] = await vm.run(`backend ${socket}`);
+    await vm.shell(`echo ${pid} >/tmp/backend.pid`);
+    return new GuestProgram(vm, 'backend');
   }
 
   /** The next line of JSON on its standard output with this event; those before it are dropped. */
