@@ -32,7 +32,7 @@ export class VvuProcess {
   ): Promise<VvuProcess> {
     const started = VvuProcess.run(args, env);
     try {
-      await started.until(() => /^ready\b/m.test(started.#output), 'its ready line');
+      await started.until(() => /(^ready\b|"event":"ready")/m.test(started.#output), 'its ready line');
     } catch (error) {
       await started.kill();
       throw error;
