@@ -61,7 +61,8 @@ dpdkTest('kill -9 and restart each process in turn: traffic resumes each time', 
     const mean = times[part].reduce((sum, time) => sum + time, 0) / ROUNDS;
     t.log(`${part}: traffic ${mean.toFixed(0)} ms after its restart, on average`);
   }
-  for (const { part, fds } of usage.values()) t.is(new Set(fds).size, 1, `${part}: fds ${fds}`);
+  for (const { part, fds } of usage.values())
+    t.is(new Set(fds).size, 1, `${part}: fds ${fds.join(' ')}`);
   t.log(`${packets} packets, none lost; fds as before in every process that lived on`);
 });
 
