@@ -102,7 +102,7 @@ export default tseslint.config(
     },
   },
   {
-    files: ['test/**/*.ts', 'bench/**/*.ts', 'packages/*/test/**/*.ts'],
+    files: ['test/**/*.ts', 'bench/**/*.ts', 'examples/**/*.ts', 'packages/*/test/**/*.ts'],
     rules: {
       // A test reads top to bottom, and its tables are long.
       'max-lines-per-function': 'off',

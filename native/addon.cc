@@ -1,6 +1,8 @@
 // The addon's exports: `Native` of src/native.ts.
 #include <napi.h>
 
+#include "datagram.h"
+#include "dma_memory.h"
 #include "eventfd_signal.h"
 #include "eventfd_watch.h"
 #include "fast_regions_object.h"
@@ -10,6 +12,7 @@
 #include "memory.h"
 #include "relay.h"
 #include "socket.h"
+#include "vfio.h"
 #include "wrapped.h"
 
 namespace vvu {
@@ -28,10 +31,17 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   DefineSocketFunctions(exports);
   DefineFileFunctions(exports);
   DefineEventFdFunctions(exports);
+  DefineDatagramFunctions(exports);
+  DefineDmaFunctions(exports);
+  DefineVfioContainerFunctions(exports);
+  DefineIommufdFunctions(exports);
+  DefineVfioDeviceFunctions(exports);
   SetFunction<Listener::Listen>(exports, "listen");
   SetFunction<Memory::Map>(exports, "map");
+  SetFunction<Memory::MapDevice>(exports, "mapDevice");
   SetFunction<Watch::Create>(exports, "watchEventFd");
   SetFunction<Relay::Create>(exports, "relayEventFd");
+  SetFunction<Relay::CreateStore>(exports, "relayStore");
   SetFunction<FastRegionsObject::Create>(exports, "createFastRegions");
   return exports;
 }

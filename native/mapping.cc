@@ -1,6 +1,7 @@
 #include "mapping.h"
 
 #include <linux/magic.h>
+#include <linux/mman.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -14,6 +15,8 @@
 
 namespace vvu {
 namespace {
+
+constexpr size_t kHugePage = 2 << 20;
 
 template <typename Word>
 bool Aligned(const void* address) {
@@ -85,15 +88,53 @@ std::shared_ptr<Mapping> Mapping::Create(Instance& instance, int fd, uint64_t of
   mapping->size_ = length;
   mapping->file_offset_ = offset;
   mapping->writable_ = writable;
-  mapping->mapped_ = static_cast<size_t>((length + page - 1) / page * page);
-  const int protection = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-  void* address =
-      mmap(nullptr, mapping->mapped_, protection, MAP_SHARED, fd, static_cast<off_t>(offset));
-  if (address == MAP_FAILED) throw ErrnoFailure(errno, "mmap");
-  mapping->address_ = static_cast<uint8_t*>(address);
-  mapping->slot_ =
-      RegisterSigbusRegion(address, mapping->mapped_, page, protection, instance.poison_signal());
+  mapping->Map(fd, page, MAP_SHARED);
+  mapping->Survive(page);
   return mapping;
+}
+
+std::shared_ptr<Mapping> Mapping::CreateDevice(Instance& instance, int fd, uint64_t offset,
+                                               uint64_t length) {
+  if (length == 0) throw Failure("OUT_OF_RANGE", "an empty range can't be mapped");
+  const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  auto mapping = std::make_shared<Mapping>(instance);
+  mapping->size_ = length;
+  mapping->file_offset_ = offset;
+  mapping->writable_ = true;
+  mapping->Map(fd, page, MAP_SHARED);
+  mapping->Survive(page);
+  return mapping;
+}
+
+std::shared_ptr<Mapping> Mapping::CreateLocked(Instance& instance, uint64_t length,
+                                               bool hugepages) {
+  if (length == 0) throw Failure("OUT_OF_RANGE", "an empty range can't be mapped");
+  auto mapping = std::make_shared<Mapping>(instance);
+  mapping->size_ = length;
+  mapping->writable_ = true;
+  const int huge = hugepages ? MAP_HUGETLB | MAP_HUGE_2MB : 0;
+  mapping->Map(-1, kHugePage, MAP_PRIVATE | MAP_ANONYMOUS | huge);
+  uint8_t* address = mapping->address_;
+  const size_t size = mapping->mapped_;
+  // A child's copy-on-write would move the pages. Without hugepages the kernel may still find
+  // contiguous ones; that it can't is no failure here.
+  if (madvise(address, size, MADV_DONTFORK) != 0) throw ErrnoFailure(errno, "madvise");
+  if (!hugepages) madvise(address, size, MADV_HUGEPAGE);
+  if (mlock(address, size) != 0) throw ErrnoFailure(errno, "mlock");
+  return mapping;
+}
+
+void Mapping::Map(int fd, size_t page, int flags) {
+  mapped_ = static_cast<size_t>((size_ + page - 1) / page * page);
+  const int protection = writable_ ? PROT_READ | PROT_WRITE : PROT_READ;
+  void* address = mmap(nullptr, mapped_, protection, flags, fd, static_cast<off_t>(file_offset_));
+  if (address == MAP_FAILED) throw ErrnoFailure(errno, "mmap");
+  address_ = static_cast<uint8_t*>(address);
+}
+
+void Mapping::Survive(size_t page) {
+  const int protection = writable_ ? PROT_READ | PROT_WRITE : PROT_READ;
+  slot_ = RegisterSigbusRegion(address_, mapped_, page, protection, instance_->poison_signal());
 }
 
 Mapping::Mapping(Instance& instance) : instance_(instance.shared_from_this()) {

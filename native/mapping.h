@@ -32,6 +32,18 @@ class Mapping : public Resource {
   static std::shared_ptr<Mapping> Create(Instance& instance, int fd, uint64_t offset,
                                          uint64_t length, bool writable);
 
+  /**
+   * A part of a BAR through a VFIO device's fd, whose region offsets have no end that could be
+   * checked here. Poisoned when the device does not answer any more. Throws the errno.
+   */
+  static std::shared_ptr<Mapping> CreateDevice(Instance& instance, int fd, uint64_t offset,
+                                               uint64_t length);
+  /**
+   * Anonymous memory that stays where it is and is not inherited by a fork: hugepages, or locked
+   * pages that are contiguous where the kernel can make them so. Throws the errno.
+   */
+  static std::shared_ptr<Mapping> CreateLocked(Instance& instance, uint64_t length, bool hugepages);
+
   explicit Mapping(Instance& instance);
   ~Mapping() override;
 
@@ -51,6 +63,11 @@ class Mapping : public Resource {
   void Shutdown() noexcept override;
 
  private:
+  /** Maps what `size_` and `file_offset_` say; `fd` is -1 for anonymous memory. */
+  void Map(int fd, size_t page, int flags);
+  /** From now on a SIGBUS poisons the mapping. */
+  void Survive(size_t page);
+
   std::shared_ptr<Instance> instance_;
   uint8_t* address_ = nullptr;
   uint64_t size_ = 0;

@@ -52,13 +52,24 @@ Napi::Value Memory::Map(const Napi::CallbackInfo& info) {
   const Napi::Value on_poisoned = options.Get("onPoisoned");
   if (!on_poisoned.IsUndefined()) ToFunction(on_poisoned, "onPoisoned");
   Instance& instance = Instance::Of(info.Env());
-  Payload payload{instance.shared_from_this(),
-                  Mapping::Create(instance, fd, offset, length, writable)};
-  Napi::Object memory = instance.Construct(ClassId::kMemory, &payload);
+  Napi::Object memory = Wrap(instance, Mapping::Create(instance, fd, offset, length, writable));
   if (!on_poisoned.IsUndefined()) {
     memory.DefineProperty(Napi::PropertyDescriptor::Value(kOnPoisoned, on_poisoned, napi_default));
   }
   return memory;
+}
+
+Napi::Value Memory::MapDevice(const Napi::CallbackInfo& info) {
+  const int fd = ToFd(info[0]);
+  const uint64_t offset = ToInteger(info[1], "offset");
+  const uint64_t length = ToInteger(info[2], "length");
+  Instance& instance = Instance::Of(info.Env());
+  return Wrap(instance, Mapping::CreateDevice(instance, fd, offset, length));
+}
+
+Napi::Object Memory::Wrap(Instance& instance, std::shared_ptr<Mapping> mapping) {
+  Payload payload{instance.shared_from_this(), std::move(mapping)};
+  return instance.Construct(ClassId::kMemory, &payload);
 }
 
 std::shared_ptr<Mapping> Memory::MappingOf(Napi::Value value) {

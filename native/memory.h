@@ -16,6 +16,10 @@ class Memory : public Wrapped<Memory>, private Resource {
   static void Define(Instance& instance);
   /** `map` of src/native.ts. */
   static Napi::Value Map(const Napi::CallbackInfo& info);
+  /** `mapDevice` of src/native.ts. */
+  static Napi::Value MapDevice(const Napi::CallbackInfo& info);
+  /** The object for a mapping. */
+  static Napi::Object Wrap(Instance& instance, std::shared_ptr<Mapping> mapping);
   /** The mapping of a memory, released or not. Throws ERR_INVALID_ARG_TYPE. */
   static std::shared_ptr<Mapping> MappingOf(Napi::Value value);
 

@@ -14,6 +14,14 @@ void Relay::Define(Instance& instance) {
 Napi::Value Relay::Create(const Napi::CallbackInfo& info) {
   UniqueFd source = DupEventFd(ToFd(info[0]));
   UniqueFd target = DupEventFd(ToFd(info[1]));
+  uint64_t id = AddRelay(std::move(source), SignalTarget(std::move(target)));
+  return Instance::Of(info.Env()).Construct(ClassId::kRelay, &id);
+}
+
+Napi::Value Relay::CreateStore(const Napi::CallbackInfo& info) {
+  UniqueFd source = DupEventFd(ToFd(info[0]));
+  const Bytes bytes = ToBytes(info[3], "bytes");
+  auto target = StoreTarget(ToFd(info[1]), ToInteger(info[2], "offset"), bytes.data, bytes.size);
   uint64_t id = AddRelay(std::move(source), std::move(target));
   return Instance::Of(info.Env()).Construct(ClassId::kRelay, &id);
 }

@@ -23,12 +23,12 @@ constexpr int kEventsPerWait = 64;
 
 struct Binding {
   UniqueFd source;
-  UniqueFd target;
+  std::unique_ptr<RelayTarget> target;
 };
 
 class RelayThread {
  public:
-  uint64_t Add(UniqueFd source, UniqueFd target);
+  uint64_t Add(UniqueFd source, std::unique_ptr<RelayTarget> target);
   void Remove(uint64_t id);
 
  private:
@@ -55,7 +55,7 @@ RelayThread& TheRelay() {
   return *relay;
 }
 
-uint64_t RelayThread::Add(UniqueFd source, UniqueFd target) {
+uint64_t RelayThread::Add(UniqueFd source, std::unique_ptr<RelayTarget> target) {
   const std::lock_guard<std::mutex> control(control_);
   const uint64_t id = next_id_++;
   if (!thread_) Start();
@@ -98,6 +98,8 @@ void RelayThread::Start() {
   sigset_t all;
   sigset_t saved;
   sigfillset(&all);
+  // A blocked SIGBUS ends the process; a register's target survives it.
+  sigdelset(&all, SIGBUS);
   pthread_sigmask(SIG_SETMASK, &all, &saved);
   int error = 0;
   try {
@@ -145,13 +147,13 @@ void RelayThread::Pass(uint64_t id) {
   if (entry == bindings_.end()) return;
   uint64_t count;
   if (ReadEventFd(entry->second.source.get(), &count) == 0 && count > 0) {
-    SignalEventFd(entry->second.target.get());
+    entry->second.target->Signal();
   }
 }
 
 }  // namespace
 
-uint64_t AddRelay(UniqueFd source, UniqueFd target) {
+uint64_t AddRelay(UniqueFd source, std::unique_ptr<RelayTarget> target) {
   return TheRelay().Add(std::move(source), std::move(target));
 }
 

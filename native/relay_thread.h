@@ -1,22 +1,24 @@
-// The one thread of the process that passes signals from eventfd to eventfd.
+// The one thread of the process that passes the signals of eventfds on.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "fd_util.h"
+#include "relay_target.h"
 
 namespace vvu {
 
 /**
- * Binds two eventfds: each signal of `source` signals `target`. The first binding of the process
+ * Each signal of the eventfd `source` goes to `target`. The first binding of the process
  * starts the thread, whichever instance it comes from. Throws the errno. Returns the binding's
  * name.
  */
-uint64_t AddRelay(UniqueFd source, UniqueFd target);
+uint64_t AddRelay(UniqueFd source, std::unique_ptr<RelayTarget> target);
 
 /**
  * Ends a binding. When this returns, no signal of it is under way any more: one that was read from
- * the source has been written to the target, one that was not stays in the source's counter. The
+ * the source has reached the target, one that was not stays in the source's counter. The
  * last binding's end joins the thread.
  */
 void RemoveRelay(uint64_t id);

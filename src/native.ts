@@ -218,7 +218,61 @@ export interface MapOptions {
   readonly onPoisoned?: () => void;
 }
 
-export interface Native {
+export interface VfioInfo {
+  /** VFIO_REGION_INFO_FLAG_* or VFIO_IRQ_INFO_*. */
+  readonly flags: number;
+}
+
+export interface VfioRegionInfo extends VfioInfo {
+  readonly size: number;
+  /** Where the region starts in the device's fd. */
+  readonly offset: number;
+}
+
+export interface VfioIrqInfo extends VfioInfo {
+  readonly count: number;
+}
+
+/**
+ * System calls of Linux's VFIO. Fds that are returned are the caller's; errors are the errno's name.
+ */
+export interface NativeVfio {
+  /** Opens a container (/dev/vfio/vfio) and checks the version of its interface. */
+  vfioContainer(path: string): number;
+  /**
+   * Opens a group (/dev/vfio/N), puts it into the container and gives that its IOMMU.
+   * @throws `NOT_VIABLE` when a driver of the kernel holds another function of the group
+   */
+  vfioGroup(container: number, path: string): number;
+  /** The fd of the function with this address. */
+  vfioGroupDevice(group: number, name: string): number;
+  vfioMapDma(container: number, memory: NativeMemory, iova: number): void;
+  vfioUnmapDma(container: number, iova: number, size: number): void;
+  /** A new address space of an open /dev/iommu; lives as long as that. */
+  iommufdAllocate(iommufd: number): number;
+  /** Binds an open /dev/vfio/devices/vfioN to the iommufd, and gives it the address space. */
+  iommufdAttach(device: number, iommufd: number, ioas: number): void;
+  iommufdMap(iommufd: number, ioas: number, memory: NativeMemory, iova: number): void;
+  iommufdUnmap(iommufd: number, ioas: number, iova: number, size: number): void;
+  vfioDeviceInfo(device: number): {
+    readonly flags: number;
+    readonly regions: number;
+    readonly irqs: number;
+  };
+  vfioRegionInfo(device: number, index: number): VfioRegionInfo;
+  vfioIrqInfo(device: number, index: number): VfioIrqInfo;
+  /** One eventfd per vector from `start` on, -1 for none; VFIO keeps references of its own. */
+  vfioSetIrqEventFds(
+    device: number,
+    index: number,
+    start: number,
+    eventfds: readonly number[],
+  ): void;
+  vfioDisableIrqs(device: number, index: number): void;
+  vfioReset(device: number): void;
+}
+
+export interface Native extends NativeVfio {
   /**
    * Listens on `path`. A stale socket file (nobody accepts) is replaced, a live one refused with
    * `ADDRESS_IN_USE`; another kind of file with `EEXIST`. `onConnection` owns the socket it gets.
@@ -239,6 +293,21 @@ export interface Native {
   openFile(path: string, options: { readonly writable: boolean; readonly create?: number }): number;
   /** Maps the file; the fd stays the caller's and may be closed afterwards. */
   map(fd: number, options: MapOptions): NativeMemory;
+  /**
+   * Maps a part of a BAR through a VFIO device's fd; `offset` is the region's plus the one in it.
+   * Poisoned when the device is gone.
+   */
+  mapDevice(fd: number, offset: number, length: number): NativeMemory;
+  /**
+   * Anonymous memory that stays at its physical place: 2 MiB hugepages, or locked pages.
+   * @throws `ENOMEM` where the machine has no such memory left
+   */
+  lockedMemory(size: number, hugepages: boolean): NativeMemory;
+  /**
+   * The physical address of each 4 KiB page, from /proc/self/pagemap.
+   * @throws `EPERM` without CAP_SYS_ADMIN
+   */
+  physicalPages(memory: NativeMemory): Float64Array;
   fdInfo(fd: number): FdInfo;
 
   /** A non-blocking eventfd, owned by the caller. */
@@ -253,7 +322,19 @@ export interface Native {
   watchEventFd(fd: number, onSignal: (count: number) => void): NativeWatch;
   /** One relay thread per process: `source` signals `target`. Both are duplicated. */
   relayEventFd(source: number, target: number): NativeRelay;
+  /**
+   * Each signal of `source` stores `bytes` (1, 2, 4 or 8, naturally aligned) at `offset` of `fd`: a
+   * VFIO device, or a BAR's sysfs resource file. `source` is duplicated, the register mapped.
+   */
+  relayStore(source: number, fd: number, offset: number, bytes: Uint8Array): NativeRelay;
   createFastRegions(): NativeFastRegions;
+
+  /**
+   * Sends one datagram to an AF_UNIX socket; a path that begins with `@` is an abstract name.
+   * Never blocks.
+   * @throws the errno's name
+   */
+  sendDatagram(path: string, bytes: Uint8Array): void;
 
   dupFd(fd: number): number;
   closeFd(fd: number): void;

@@ -2,6 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { VvuError, errorMessage } from '../errors.js';
+import { addBridgeCommand } from './bridge-command.js';
 import { addDemoCommand } from './demo-command.js';
 import { addDeviceCommand } from './device-command.js';
 
@@ -20,6 +21,7 @@ async function main(): Promise<void> {
     .version(version())
     .exitOverride();
   addDeviceCommand(program);
+  addBridgeCommand(program);
   addDemoCommand(program);
   for (const command of program.commands) command.exitOverride();
   await program.parseAsync();

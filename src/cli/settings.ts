@@ -1,30 +1,15 @@
-import { readFileSync } from 'node:fs';
 import { z } from 'zod';
 import { MAX_VHOST_QUEUES } from '../device/constants.js';
-import { VvuError, errorMessage } from '../errors.js';
 import type { VfioUserDeviceOptions } from '../hosts/vfio-user/options.js';
 import { LAYOUTS } from '../hosts/layout.js';
+import { readJsonFile, text, textOr } from './config-file.js';
 import { parseGroup } from './group.js';
 import { parseInteger, parseMode, parsePciId, parseSize } from './parse.js';
 
-/** A value that is written as text on the command line and may be a number in a file. */
-function from<T>(parse: (text: string) => T): z.ZodType<T, string | number> {
-  return z.union([z.string(), z.number()]).transform((value, context) => {
-    try {
-      return parse(String(value));
-    } catch (error) {
-      context.addIssue({ code: 'custom', message: errorMessage(error) });
-      return z.NEVER;
-    }
-  });
-}
-
-const text = z.string().min(1);
-
 const windowSchema = z.strictObject({
   path: text.optional(),
-  size: from(parseSize),
-  trapped: from(parseSize).optional(),
+  size: textOr(parseSize),
+  trapped: textOr(parseSize).optional(),
 });
 
 /** One device of a configuration file; docs/operating.md describes each field. */
@@ -35,12 +20,12 @@ const deviceSchema = z.strictObject({
   vhostUserMode: z.enum(['server', 'client']).optional(),
   window: windowSchema.optional(),
   layout: z.enum(LAYOUTS).optional(),
-  queues: from(parseInteger(1, MAX_VHOST_QUEUES)).optional(),
+  queues: textOr(parseInteger(1, MAX_VHOST_QUEUES)).optional(),
   uuid: text.optional(),
   stateDir: text.optional(),
-  pciId: from(parsePciId).optional(),
-  socketMode: from(parseMode).optional(),
-  socketGroup: from(parseGroup).optional(),
+  pciId: textOr(parsePciId).optional(),
+  socketMode: textOr(parseMode).optional(),
+  socketGroup: textOr(parseGroup).optional(),
 });
 
 const fileSchema = z.strictObject({ devices: z.array(deviceSchema).min(1) });
@@ -49,20 +34,7 @@ export type DeviceSettings = z.infer<typeof deviceSchema>;
 
 /** @throws VvuError of scope `setup` that names the file, the field and what is wrong with it */
 export function readConfigFile(path: string): DeviceSettings[] {
-  let parsed: unknown;
-  try {
-    parsed = JSON.parse(readFileSync(path, 'utf8'));
-  } catch (error) {
-    throw new VvuError('BAD_CONFIG', 'setup', `${path}: ${errorMessage(error)}`, { cause: error });
-  }
-  const result = fileSchema.safeParse(parsed);
-  if (!result.success) {
-    const issues = result.error.issues.map(
-      ({ path: at, message }) => `${at.join('.') || 'file'}: ${message}`,
-    );
-    throw new VvuError('BAD_CONFIG', 'setup', `${path}: ${issues.join('; ')}`);
-  }
-  return result.data.devices;
+  return readJsonFile(path, fileSchema).devices;
 }
 
 /** The default window where none is asked for: all trapped. */

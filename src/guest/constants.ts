@@ -8,6 +8,7 @@ export const PCI_VENDOR_ID = 0x00;
 export const PCI_COMMAND = 0x04;
 export const PCI_COMMAND_MEMORY = 1 << 1;
 export const PCI_COMMAND_MASTER = 1 << 2;
+export const PCI_COMMAND_INTX_DISABLE = 1 << 10;
 export const PCI_STATUS = 0x06;
 export const PCI_STATUS_CAP_LIST = 1 << 4;
 export const PCI_CAPABILITY_LIST = 0x34;

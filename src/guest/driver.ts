@@ -2,7 +2,7 @@ import { EventEmitter } from 'eventemitter3';
 import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import { VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_NEEDS_RESET } from '../virtio/constants.js';
-import { findStructures, type DeviceStructures } from './capabilities.js';
+import { findStructures, type DeviceStructures, type Structure } from './capabilities.js';
 import {
   COMMON_CONFIG_GENERATION,
   CONFIG_BYTES,
@@ -16,14 +16,15 @@ import { enableFunction, initializeDevice, resetDevice, type RunningQueues } fro
 import {
   assignKickVector,
   createDoorbell,
+  hasDoorbell,
   rfcDoorbells,
   rfcWindow,
-  type Doorbell,
+  type DoorbellRegister,
 } from './notifications.js';
 import type { InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
 import { CommonConfig, Registers } from './registers.js';
 
-export type { Doorbell } from './notifications.js';
+export type { Doorbell, DoorbellRegister } from './notifications.js';
 
 export interface DriverOptions {
   readonly logger?: Logger;
@@ -105,10 +106,28 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     return this.up;
   }
 
+  /** Whether frontends are served: between `start` and `stop`. */
+  get running(): boolean {
+    return this.started;
+  }
+
   /** Tells the device that the backend is up (SLAVE_UP). */
   start(): void {
     this.started = true;
-    this.setSlaveUp();
+    if (this.queues !== undefined) this.setSlaveUp();
+  }
+
+  /**
+   * Takes the backend down until the next `start`; a frontend is disconnected, and others wait. To
+   * be called from a listener of `disconnected` by whoever is not ready for the next frontend yet.
+   */
+  stop(reason: string): void {
+    if (!this.started) return;
+    this.started = false;
+    if (this.queues === undefined) return;
+    this.config.write32(CONFIG_STATUS, 0);
+    this.setDown(reason);
+    this.queues.rxq.discard();
   }
 
   /**
@@ -152,14 +171,28 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   }
 
   /** The call eventfd of vring `index`. */
-  doorbell(index: number): Doorbell {
-    const structure = this.structures.doorbells ?? rfcDoorbells(this.maxVhostQueues);
-    return createDoorbell(this.access, structure, index);
+  doorbell(index: number): DoorbellRegister {
+    return createDoorbell(this.access, this.doorbells, index);
   }
 
   /** The log eventfd. */
-  logDoorbell(): Doorbell {
+  logDoorbell(): DoorbellRegister {
     return this.doorbell(this.maxVhostQueues);
+  }
+
+  /** The err eventfd of vring `index`; undefined where the device has only the RFC's doorbells. */
+  errDoorbell(index: number): DoorbellRegister | undefined {
+    const at = this.maxVhostQueues + 1 + index;
+    return hasDoorbell(this.doorbells, at) ? this.doorbell(at) : undefined;
+  }
+
+  /**
+   * Reads, and so clears, the ISR register: for polling without MSI-X. Bit 0 is a queue's, bit 1 a
+   * configuration change's, bit 2 says that a frontend kicked some vring.
+   */
+  readIsr(): number {
+    const { bar, offset } = this.structures.isr;
+    return this.access.barRead(bar, offset, 1).readUInt8();
   }
 
   /**
@@ -180,7 +213,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     this.config.write32(CONFIG_STATUS, 0);
     this.setDown(reason);
     this.queues.rxq.discard();
-    this.setSlaveUp();
+    this.comeUpAgain();
   }
 
   /** Takes the backend down and resets the device; the frontend is disconnected. */
@@ -196,6 +229,10 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     }
     queues.rxq.free();
     queues.txq.free();
+  }
+
+  private get doorbells(): Structure {
+    return this.structures.doorbells ?? rfcDoorbells(this.maxVhostQueues);
   }
 
   private initialize(): RunningQueues {
@@ -250,7 +287,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
       // The device cleared both bits when the frontend left. What is still in rxq is stale.
       this.setDown('frontend disconnected');
       this.queues?.rxq.discard();
-      this.setSlaveUp();
+      this.comeUpAgain();
       return 1;
     }
     if ((status & MASTER_UP) !== 0) {
@@ -301,6 +338,11 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     old?.rxq.free();
     old?.txq.free();
     this.queues = this.initialize();
+    this.comeUpAgain();
+  }
+
+  /** Unless a listener stopped the driver meanwhile. */
+  private comeUpAgain(): void {
     if (this.started) this.setSlaveUp();
   }
 }

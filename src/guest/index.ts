@@ -1,9 +1,21 @@
-/** What runs inside the appliance VM: the driver, and a vhost-user backend on it. */
+/** What runs inside the appliance VM: PCI access, the driver, a backend on it, and the bridge. */
 export { VhostUserBackend, type BackendOptions } from './backend.js';
 export type { BackendConfig, BackendDevice, BackendQueue } from './backend-device.js';
+export { VhostUserBridge, type BridgeOptions } from './bridge.js';
+export { BackendEndpoint, type BackendEndpointOptions } from './bridge/backend-endpoint.js';
+export { BridgeService, type BridgeServiceOptions } from './bridge/service.js';
 export { VvuDriver, type Doorbell, type DriverEvents, type DriverOptions } from './driver.js';
+export type { DoorbellRegister } from './notifications.js';
 export { FrontendMemory } from './frontend-memory.js';
-export type { DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
+export { openDevice, parseDeviceSpec, type DeviceSpec, type OpenOptions } from './open-device.js';
+export type {
+  Binding,
+  DmaBuffer,
+  InterruptHandle,
+  PciAccess,
+  WindowAccess,
+  WindowFile,
+} from './pci-access.js';
 export { VfioUserPciAccess, type VfioUserAccessOptions } from './vfio-user-access.js';
 export { PollLoop } from './poll-loop.js';
 export type { Pollable } from './poll-loop.js';

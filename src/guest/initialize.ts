@@ -24,6 +24,7 @@ import {
   COMMON_QUEUE_NOTIFY_OFF,
   COMMON_QUEUE_SIZE,
   PCI_COMMAND,
+  PCI_COMMAND_INTX_DISABLE,
   PCI_COMMAND_MASTER,
   PCI_COMMAND_MEMORY,
   RXQ,
@@ -46,9 +47,14 @@ export interface RunningQueues {
   readonly txq: TransmitQueue;
 }
 
+/**
+ * Memory decoding and bus mastering; no INTx, which nobody here would acknowledge: after the first
+ * one QEMU traps every access to a passed-through function, the window's too, until its end.
+ */
 export function enableFunction(access: PciAccess): void {
   const command = access.configRead(PCI_COMMAND, 2);
-  command.writeUInt16LE(command.readUInt16LE() | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
+  const wanted = PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_INTX_DISABLE;
+  command.writeUInt16LE(command.readUInt16LE() | wanted);
   access.configWrite(PCI_COMMAND, command);
 }
 

@@ -19,11 +19,33 @@ export interface WindowAccess {
   /** Addresses are offsets in the window. `mapped` tells loads and stores from trapped messages. */
   readonly memory: GuestMemory;
   mapped(offset: number, length: number): boolean;
+  /**
+   * The file in which another process finds [offset, offset + length) of the window: the BAR's
+   * sysfs resource file, or over vfio-user the preset file or the one that `region_remap` brought.
+   * Undefined where no single file shows the whole range (a trapped part).
+   */
+  file(offset: number, length: number): WindowFile | undefined;
+}
+
+/** A range of the window for others to map. */
+export interface WindowFile {
+  /**
+   * For a plain shared `mmap`; owned by the access object, and open as long as the range is mapped.
+   * Whoever keeps it longer duplicates it (sending it in a message does).
+   */
+  readonly fd: number;
+  /** Where the range starts in the file, in bytes. */
+  readonly offset: number;
 }
 
 export interface InterruptHandle {
   /** eventfd that the vector signals; owned by the access object. */
   readonly eventfd: number;
+}
+
+/** Something that goes on until it is closed; `close` is idempotent. */
+export interface Binding {
+  close(): void;
 }
 
 export interface PciAccess {
@@ -33,6 +55,13 @@ export interface PciAccess {
   barRead(bar: number, offset: number, length: number): Buffer;
   barWrite(bar: number, offset: number, bytes: Uint8Array): void;
   barSize(bar: number): number;
+  /**
+   * Until closed, each signal of `eventfd` (which stays the caller's) makes the store that
+   * `barWrite` would make. Outside of JavaScript where there is a way: a relay to the register's
+   * ioeventfd, or a native thread's store to the mapped BAR. Signals that come in quick succession
+   * may make one store, as with any eventfd. A device that is gone ends it silently.
+   */
+  storeOnSignal(eventfd: number, bar: number, offset: number, bytes: Uint8Array): Binding;
   allocateDma(size: number): DmaBuffer;
   /** The shared-memory window: `length` bytes of `bar` from `offset`. */
   openWindow(bar: number, offset: number, length: number): WindowAccess;

@@ -9,11 +9,15 @@ export interface MappedArea {
   readonly end: number;
   readonly memory: NativeMemory;
   readonly writable: boolean;
+  /** The file behind it, for other processes to map; closed with the mapping. */
+  readonly fd: number;
+  /** Where the area starts in that file. */
+  readonly fileOffset: number;
 }
 
-type Mapper = Pick<Native, 'map'>;
+type Mapper = Pick<Native, 'map' | 'dupFd' | 'closeFd'>;
 
-/** Owns the mappings. Lookups cost nothing for an access near the one before. */
+/** Owns the mappings and duplicates of their fds. Lookups cost nothing for an access near the one before. */
 export class RegionAreas {
   private table = new IntervalTable<MappedArea>();
   private last: MappedArea | undefined;
@@ -70,7 +74,7 @@ export class RegionAreas {
         table.insert(op.offset, op.length, area);
       }
     } catch (error) {
-      for (const area of fresh) area.memory.release();
+      for (const area of fresh) this.release(area);
       throw error;
     }
     this.replace(table, fresh);
@@ -89,7 +93,20 @@ export class RegionAreas {
   private map(op: Extract<RemapOp, { kind: 'map' }>): MappedArea {
     const { fd, fileOffset, length, writable, offset } = op;
     const memory = this.native.map(fd, { offset: fileOffset, length, writable });
-    return { start: offset, end: offset + length, memory, writable };
+    try {
+      const own = this.native.dupFd(fd);
+      return { start: offset, end: offset + length, memory, writable, fd: own, fileOffset };
+    } catch (error) {
+      memory.release();
+      throw error;
+    }
+  }
+
+  /** Releases once: an area may be both old and replaced. */
+  private release(area: MappedArea): void {
+    if (area.memory.released) return;
+    area.memory.release();
+    this.native.closeFd(area.fd);
   }
 
   /** Releases what the new table no longer holds: also areas that came and went in one batch. */
@@ -100,7 +117,7 @@ export class RegionAreas {
     this.table = table;
     this.last = undefined;
     for (const area of [...old, ...fresh]) {
-      if (!kept.has(area)) area.memory.release();
+      if (!kept.has(area)) this.release(area);
     }
   }
 }

@@ -19,7 +19,7 @@ import { MappedMemory } from '../virtio/mapped-memory.js';
 import { listCapabilities } from './capabilities.js';
 import { PCI_CAP_ID_MSIX, PCI_MSIX_FLAGS, PCI_MSIX_FLAGS_ENABLE } from './constants.js';
 import { DmaPool } from './dma-pool.js';
-import type { DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
+import type { Binding, DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
 import { RegionAreas } from './region-areas.js';
 import { WindowMemory } from './window-memory.js';
 
@@ -132,6 +132,21 @@ export class VfioUserPciAccess implements PciAccess {
     } else {
       this.client.regionWriteSync(bar, offset, bytes);
     }
+  }
+
+  storeOnSignal(eventfd: number, bar: number, offset: number, bytes: Uint8Array): Binding {
+    const doorbell = this.bars[bar]?.doorbells.get(offset);
+    if (doorbell !== undefined && bytes.length <= doorbell.size) {
+      return this.native.relayEventFd(eventfd, doorbell.fd);
+    }
+    // The device has eventfds for its first doorbells alone; the others are messages of this thread.
+    return this.native.watchEventFd(eventfd, () => {
+      try {
+        this.client.regionWriteSync(bar, offset, bytes);
+      } catch (error) {
+        this.log.debug({ bar, offset, error: errorMessage(error) }, 'store failed');
+      }
+    });
   }
 
   barSize(bar: number): number {

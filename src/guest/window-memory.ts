@@ -1,7 +1,7 @@
 /** The window BAR: mapped where the device could map it, trapped accesses elsewhere. */
 import { VvuError, errorMessage } from '../errors.js';
 import type { GuestMemory } from '../virtio/ports.js';
-import type { WindowAccess } from './pci-access.js';
+import type { WindowAccess, WindowFile } from './pci-access.js';
 import type { MappedArea, RegionAreas } from './region-areas.js';
 
 /** Accesses to the BAR by message, of any length; offsets count from the BAR's start. */
@@ -30,6 +30,14 @@ export class WindowMemory implements WindowAccess, GuestMemory {
 
   mapped(offset: number, length: number): boolean {
     return this.areas.covers(this.base + offset, length);
+  }
+
+  file(offset: number, length: number): WindowFile | undefined {
+    if (!(offset >= 0 && length > 0 && offset + length <= this.size)) return undefined;
+    const at = this.base + offset;
+    const area = this.areas.find(at);
+    if (area === undefined || !area.writable || at + length > area.end) return undefined;
+    return { fd: area.fd, offset: area.fileOffset + at - area.start };
   }
 
   read(offset: number, length: number): Buffer {

@@ -1,8 +1,8 @@
+import { Backoff } from '../backoff.js';
+import { systemClock, type Clock } from '../clock.js';
 import { errorCode, errorMessage, VvuError } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { ListenOptions, Native, NativeListener, NativeSocket } from '../native.js';
-import { Backoff } from './backoff.js';
-import { systemClock, type EndpointClock } from './endpoint-clock.js';
 import type { FrontendEndpoint, TunnelBackend, TunnelSession } from './ports.js';
 import { FrontendSession } from './session.js';
 
@@ -15,12 +15,14 @@ export interface EndpointOptions {
   /** Permissions of the socket file, in server mode. */
   readonly permissions?: ListenOptions;
   readonly maxMemorySlots?: number;
-  readonly clock?: EndpointClock;
+  readonly clock?: Clock;
 }
 
 /** Client mode: first and longest delay between attempts, milliseconds. */
 const FIRST_DELAY = 100;
 const LAST_DELAY = 5000;
+/** Client mode: a frontend that stayed this long is trusted to be back soon. */
+const STEADY = 1000;
 /**
  * Server mode: how long a newcomer may wait for the frontend before it to be noticed as gone. A
  * frontend that reconnects at once can overtake the end of its own old connection.
@@ -39,7 +41,7 @@ const HANDOVER = 100;
 export class SocketEndpoint implements FrontendEndpoint {
   readonly #options: EndpointOptions;
   readonly #log: Logger;
-  readonly #clock: EndpointClock;
+  readonly #clock: Clock;
   readonly #backoff: Backoff;
   #backend: TunnelBackend | undefined;
   #onSession: ((session: TunnelSession) => void) | undefined;
@@ -213,7 +215,7 @@ export class SocketEndpoint implements FrontendEndpoint {
     }
     if (this.#options.mode === 'client') {
       // A frontend that accepts and hangs up at once is not worth asking ten times a second.
-      if (this.#clock.now() - since >= LAST_DELAY) {
+      if (this.#clock.now() - since >= STEADY) {
         this.#backoff.reset();
       }
       this.#delayConnect();

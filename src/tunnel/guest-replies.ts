@@ -7,10 +7,11 @@ import {
   encodeFrame,
   u64,
   type ByteOrder,
+  type ExpectedReply,
   type Frame,
+  type OutstandingReplies,
 } from '../vhost-user/index.js';
 import type { Negotiation } from './negotiation.js';
-import type { ExpectedReply, OutstandingReplies } from './outstanding.js';
 
 export interface GuestRepliesOptions {
   /** Byte order on the frontend's socket. */

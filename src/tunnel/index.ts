@@ -1,6 +1,6 @@
 /** The tunnel between one frontend connection and a device's rxq and txq. */
 export { SocketEndpoint, type EndpointOptions } from './endpoint.js';
-export { systemClock, type EndpointClock } from './endpoint-clock.js';
+export { systemClock, type Clock } from '../clock.js';
 export { ALLOWED_PROTOCOL_FEATURES, MASKED_FEATURES } from './negotiation.js';
 export type {
   DoorbellKind,

@@ -3,13 +3,13 @@ import {
   encodeFrame,
   frontendMessage,
   u64,
+  type OutstandingReplies,
   type ByteOrder,
   type Frame,
   type FrontendRequest,
 } from '../vhost-user/index.js';
 import type { FrontendMemory, MemoryRequest } from './frontend-memory.js';
 import type { Negotiation } from './negotiation.js';
-import type { OutstandingReplies } from './outstanding.js';
 import type { TunnelBackend } from './ports.js';
 import type { ReceivedFds } from './received-fds.js';
 import { hasOwnReply, type CheckedRequest, type RequestPolicy } from './request-policy.js';

@@ -6,6 +6,7 @@ import {
   describeFrame,
   frontendMessage,
   nativeOrder,
+  OutstandingReplies,
   vhostUserFraming,
   type ByteOrder,
   type Frame,
@@ -13,7 +14,6 @@ import {
 import { FrontendMemory } from './frontend-memory.js';
 import { GuestReplies } from './guest-replies.js';
 import { Negotiation } from './negotiation.js';
-import { OutstandingReplies } from './outstanding.js';
 import type { TunnelBackend, TunnelSession } from './ports.js';
 import { ReceivedFds, type FdCloser } from './received-fds.js';
 import { RequestHandler } from './request-handler.js';

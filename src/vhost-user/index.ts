@@ -28,6 +28,7 @@ export {
   type FrontendMessageName,
   type FrontendRequest,
 } from './messages.js';
+export { OutstandingReplies, type ExpectedReply } from './outstanding.js';
 export { FrameParser, type ReceivedFrame } from './parser.js';
 export { u64 } from './payloads/simple.js';
 export type { ConfigSpace, ShmemConfig } from './payloads/config.js';

@@ -1,4 +1,5 @@
 import type {
+  Binding,
   DmaBuffer,
   InterruptHandle,
   PciAccess,
@@ -50,6 +51,12 @@ export class FakeDevice implements PciAccess {
   /** Vector of each kick notification. */
   readonly kickVectors = new Map<number, number>();
   readonly vectors = new Set<number>();
+  /** Eventfds whose signals ring a doorbell. */
+  readonly bindings = new Set<{ readonly eventfd: number; readonly ring: () => void }>();
+  /** What `file` of the window answers. */
+  windowFile: WindowAccess['file'] = () => undefined;
+  /** What the ISR register reads, once. */
+  isr = 0;
   vectorCount = 4;
   maxVhostQueues = 4;
   features = (1n << 32n) | (1n << 29n);
@@ -132,6 +139,9 @@ export class FakeDevice implements PciAccess {
       image.writeUInt32LE(this.maxVhostQueues, 4);
       image.set(this.uuid, 8);
       image.copy(bytes, 0, offset - 0x3000, offset - 0x3000 + length);
+    } else if (bar === 0 && offset === 0x2000) {
+      bytes.writeUInt8(this.isr);
+      this.isr = 0;
     } else if (bar === 2 && offset === 0x1002) {
       bytes.writeUInt16LE(this.kickVectors.get(this.selects.kick) ?? 0xffff);
     }
@@ -156,7 +166,18 @@ export class FakeDevice implements PciAccess {
   }
 
   openWindow(): WindowAccess {
-    return { size: WINDOW_BYTES, memory: this.window, mapped: () => true };
+    return {
+      size: WINDOW_BYTES,
+      memory: this.window,
+      mapped: () => true,
+      file: (offset, length) => this.windowFile(offset, length),
+    };
+  }
+
+  storeOnSignal(eventfd: number, bar: number, offset: number, bytes: Uint8Array): Binding {
+    const binding = { eventfd, ring: () => this.barWrite(bar, offset, bytes) };
+    this.bindings.add(binding);
+    return { close: () => void this.bindings.delete(binding) };
   }
 
   enableVector(vector: number): InterruptHandle {

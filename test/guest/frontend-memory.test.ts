@@ -6,7 +6,12 @@ const WINDOW = 0x10_0000;
 
 function open(): { window: FakeMemory; memory: FrontendMemory } {
   const window = new FakeMemory(WINDOW);
-  const memory = new FrontendMemory({ size: WINDOW, memory: window, mapped: () => true });
+  const memory = new FrontendMemory({
+    size: WINDOW,
+    memory: window,
+    mapped: () => true,
+    file: () => undefined,
+  });
   return { window, memory };
 }
 

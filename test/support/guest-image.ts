@@ -41,10 +41,15 @@ async function buildInitrd(kernel: string, directory: string): Promise<void> {
   await cp(join(kernel, MODULES_FOLDER), join(tree, 'lib/modules'), { recursive: true });
   await writeFile(join(tree, 'init'), await readFile(join(SOURCES, INIT)), { mode: 0o755 });
   await compileProbe(join(tree, 'bin/probe'));
-  // busybox has a cpio, so none need be installed. Its list of names comes on standard input.
-  const archive = 'find . | "$0" cpio --quiet -o -H newc > ../initrd';
-  await runCommand('sh', ['-c', archive, busybox], { cwd: tree });
+  await packInitrd(busybox, tree, join(directory, 'initrd'));
   await rm(tree, { recursive: true });
+}
+
+/** Packs a folder's contents for the kernel, which takes several archives one after the other. */
+export async function packInitrd(busybox: string, tree: string, output: string): Promise<void> {
+  // busybox has a cpio, so none need be installed. Its list of names comes on standard input.
+  const archive = 'find . | "$0" cpio --quiet -o -H newc > "$1"';
+  await runCommand('sh', ['-c', archive, busybox, output], { cwd: tree });
 }
 
 async function compileProbe(output: string): Promise<void> {

@@ -1,4 +1,5 @@
 import { guestImage, type GuestImage } from './guest-image.js';
+import { nodeGuestImage } from './node-guest-image.js';
 import { Unavailable } from './packages.js';
 import { qemuRoot, type RootedCommand } from './qemu-root.js';
 
@@ -6,6 +7,13 @@ import { qemuRoot, type RootedCommand } from './qemu-root.js';
 export interface VmKit {
   readonly qemu: RootedCommand;
   readonly image: GuestImage;
+}
+
+/** The same with a guest that has Node.js and this project, see {@link nodeGuestImage}. */
+export async function nodeVmKit(): Promise<VmKit> {
+  if (process.getuid?.() !== 0) throw new Unavailable('only root can build and run test VMs');
+  const [qemu, image] = await Promise.all([qemuRoot(), nodeGuestImage()]);
+  return { qemu, image };
 }
 
 /** Downloads and builds what is not cached yet; throws `Unavailable` if the machine cannot. */

@@ -144,7 +144,7 @@ static const struct command own_commands[] = {
 };
 
 static const struct command* const tables[] = {own_commands, pci_commands, vfio_commands,
-                                               memory_commands};
+                                               memory_commands, backend_commands};
 enum { TABLES = sizeof(tables) / sizeof(tables[0]) };
 
 static bool run_help(const union arg* args) {

@@ -33,6 +33,7 @@ struct command {
 extern const struct command pci_commands[];
 extern const struct command vfio_commands[];
 extern const struct command memory_commands[];
+extern const struct command backend_commands[];
 
 /* probe.c: answers. */
 void say(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,6 +1,6 @@
-import type { MessageDescriptor } from '../vhost-user/index.js';
+import type { MessageDescriptor } from './descriptor.js';
 
-/** A reply that the guest owes. */
+/** A reply that the backend owes. */
 export interface ExpectedReply {
   readonly descriptor: MessageDescriptor;
   /** True for the message's own reply, false for an acknowledgement (u64). */
@@ -11,7 +11,7 @@ type Entry = { readonly expected: ExpectedReply } | { readonly answer: Buffer };
 
 /**
  * Replies that the frontend waits for, oldest first. Vhost-user replies come in the order of their
- * requests, so an answer of the tunnel itself (a refusal) waits here behind the guest's.
+ * requests, so an answer of whoever stands between (a refusal) waits here behind the backend's.
  */
 export class OutstandingReplies {
   #queue: Entry[] = [];
@@ -23,7 +23,7 @@ export class OutstandingReplies {
     return this.#queue.length >= this.limit;
   }
 
-  /** The reply that has to come next, if the guest owes one. */
+  /** The reply that has to come next, if the backend owes one. */
   get next(): ExpectedReply | undefined {
     const head = this.#queue[0];
     return head !== undefined && 'expected' in head ? head.expected : undefined;

@@ -1,5 +1,5 @@
-/** Time and chance of an endpoint, so that tests can hold both. */
-export interface EndpointClock {
+/** Time and chance, so that tests can hold both. */
+export interface Clock {
   /** Milliseconds, monotonic. */
   now(): number;
   /** Calls back once after `milliseconds`; the result cancels. */
@@ -8,7 +8,7 @@ export interface EndpointClock {
   random(): number;
 }
 
-export const systemClock: EndpointClock = {
+export const systemClock: Clock = {
   now: () => performance.now(),
   after(milliseconds, callback) {
     const timer = setTimeout(callback, milliseconds);

@@ -1,0 +1,197 @@
+import { VvuError, errorCode, errorMessage } from '../../errors.js';
+import type { Logger } from '../../log.js';
+import type { Native, NativeSocket } from '../../native.js';
+import {
+  decodeFrame,
+  describeFrame,
+  encodeFrame,
+  frontendMessage,
+  nativeOrder,
+  OutstandingReplies,
+  u64,
+  vhostUserFraming,
+  type Frame,
+  type MessageDescriptor,
+} from '../../vhost-user/index.js';
+import type { WindowAccess } from '../pci-access.js';
+import { adaptRequest } from './adapt.js';
+import type { Notifiers } from './notifiers.js';
+
+export type LinkSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume' | 'close'>;
+
+export interface LinkPorts {
+  readonly native: Pick<Native, 'closeFd'>;
+  readonly log: Logger;
+  readonly window: Pick<WindowAccess, 'file'>;
+  /** Owned by the link from now on. */
+  readonly notifiers: Notifiers;
+  /** Sends to the frontend. @returns false when there is no room: `flush` tries again */
+  toFrontend(message: Buffer): boolean;
+  /** The conversation cannot go on, by fault of the frontend or for want of something here. */
+  dropFrontend(reason: string): void;
+  /** The backend is gone or broke the protocol; called once, and not after `close`. */
+  lost(code: string, detail: string): void;
+}
+
+/** Replies that the backend may owe; a device lets far fewer through. */
+const MAX_OUTSTANDING = 256;
+/** An acknowledgement that refuses. */
+const FAILURE = 1n;
+
+/**
+ * One connection to a local backend, which serves one connection of a frontend at most: a generation.
+ * Messages of the frontend get their fds and go to the backend in order; the backend's replies are
+ * checked against what was asked, because the device resets for a reply that does not fit.
+ */
+export class BackendLink {
+  private readonly outstanding = new OutstandingReplies(MAX_OUTSTANDING);
+  /** Replies for which the driver had no buffer; the socket is not read while there are any. */
+  private held: Buffer[] = [];
+  private full = false;
+  private closed = false;
+
+  constructor(
+    private readonly socket: LinkSocket,
+    private readonly ports: LinkPorts,
+  ) {}
+
+  /** Reads from the backend from now on. */
+  start(): void {
+    this.socket.start(vhostUserFraming, {
+      message: (bytes, fds) => this.fromBackend(bytes, fds),
+      writable: () => (this.full = false),
+      closed: (code, detail) => this.lost(code, detail),
+    });
+  }
+
+  /** Whether requests should wait. */
+  get blocked(): boolean {
+    return this.full || this.outstanding.full;
+  }
+
+  /** Whether replies wait for `flush`. */
+  get waiting(): boolean {
+    return this.held.length > 0;
+  }
+
+  /** One message of the frontend. Never throws. */
+  request(bytes: Buffer): void {
+    if (this.closed) return;
+    try {
+      const frame = decodeFrame(bytes, 'LE');
+      const descriptor = frontendMessage(frame.request);
+      if (frame.reply || descriptor === undefined) {
+        throw new VvuError('UNKNOWN_REQUEST', 'peer', `message ${frame.request} is no request`);
+      }
+      this.trace('to the backend', frame, 'LE');
+      this.forwardOrRefuse(frame, descriptor);
+    } catch (error) {
+      this.ports.log.warn(
+        { code: errorCode(error), detail: errorMessage(error) },
+        'frontend dropped',
+      );
+      this.ports.dropFrontend(errorMessage(error));
+    }
+  }
+
+  /** Sends on what waited for buffers of the driver. */
+  flush(): void {
+    if (this.held.length === 0 || this.closed) return;
+    while (this.held[0] !== undefined && this.ports.toFrontend(this.held[0])) this.held.shift();
+    if (this.held.length === 0) this.socket.resume();
+  }
+
+  /** Ends the connection; nothing of it crosses any more. Idempotent. */
+  close(): void {
+    if (this.closed) return;
+    this.closed = true;
+    this.held = [];
+    this.outstanding.clear();
+    this.ports.notifiers.close();
+    this.socket.close();
+  }
+
+  private forwardOrRefuse(frame: Frame, descriptor: MessageDescriptor): void {
+    try {
+      this.forward(frame, descriptor);
+    } catch (error) {
+      const answerable = frame.needReply && descriptor.reply !== 'always';
+      if (!(error instanceof VvuError) || error.scope !== 'request' || !answerable) throw error;
+      const { code, message: detail } = error;
+      this.ports.log.warn({ request: descriptor.name, code, detail }, 'request refused');
+      const payload = u64.encode(FAILURE, 'LE');
+      this.outstanding.answer(encodeFrame({ request: frame.request, reply: true }, payload, 'LE'));
+      this.sendAnswers();
+    }
+  }
+
+  private forward(frame: Frame, descriptor: MessageDescriptor): void {
+    const { request, needReply } = frame;
+    const value = descriptor.request.decode(frame.payload, 'LE');
+    const adapted = adaptRequest(descriptor, value, this.ports);
+    const payload = descriptor.request.encode(adapted.value, nativeOrder);
+    const message = encodeFrame({ request, needReply }, payload, nativeOrder);
+    const own = descriptor.reply === 'always';
+    if (own || needReply) this.outstanding.expect({ descriptor, own });
+    if (!this.socket.send(message, adapted.fds)) this.full = true;
+    if (descriptor.action === 'memory') {
+      const detail = descriptor.request.describe(adapted.value);
+      this.ports.log.info({ request: descriptor.name, regions: detail }, 'memory table');
+    }
+  }
+
+  private fromBackend(bytes: Buffer, fds: readonly number[]): void {
+    // Every feature whose replies carry fds is masked, so none is ever kept.
+    for (const fd of fds) this.ports.native.closeFd(fd);
+    if (this.closed) return;
+    let reply: Buffer;
+    try {
+      if (fds.length > 0) throw badReply(`a message with ${fds.length} fds`);
+      reply = this.checked(bytes);
+    } catch (error) {
+      this.lost('BAD_REPLY', errorMessage(error));
+      return;
+    }
+    this.toFrontend(reply);
+    this.sendAnswers();
+  }
+
+  private checked(bytes: Buffer): Buffer {
+    const frame = decodeFrame(bytes, nativeOrder);
+    this.trace('from the backend', frame, nativeOrder);
+    const expected = this.outstanding.next;
+    if (!frame.reply || expected?.descriptor.id !== frame.request) {
+      const wanted = expected?.descriptor.name ?? 'nothing';
+      throw badReply(`message ${frame.request} where ${wanted} was expected`);
+    }
+    const codec = expected.own ? expected.descriptor.replyPayload : u64;
+    const value = codec.decode(frame.payload, nativeOrder);
+    this.outstanding.settle();
+    return encodeFrame({ request: frame.request, reply: true }, codec.encode(value, 'LE'), 'LE');
+  }
+
+  private sendAnswers(): void {
+    for (const answer of this.outstanding.takeReady()) this.toFrontend(answer);
+  }
+
+  private toFrontend(message: Buffer): void {
+    if (this.held.length === 0 && this.ports.toFrontend(message)) return;
+    if (this.held.length === 0) this.socket.pause();
+    this.held.push(message);
+  }
+
+  private lost(code: string, detail: string): void {
+    if (this.closed) return;
+    this.close();
+    this.ports.lost(code, detail);
+  }
+
+  private trace(text: string, frame: Frame, order: typeof nativeOrder): void {
+    if (!this.ports.log.isLevelEnabled('trace')) return;
+    this.ports.log.trace({ message: describeFrame(frame, order) }, text);
+  }
+}
+
+function badReply(detail: string): VvuError {
+  return new VvuError('BAD_REPLY', 'peer', detail);
+}
