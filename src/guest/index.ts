@@ -17,4 +17,8 @@ export type {
   WindowFile,
 } from './pci-access.js';
 export { VfioUserPciAccess, type VfioUserAccessOptions } from './vfio-user-access.js';
+export { bindDriver, type UserDriver } from './bind.js';
+export { SysfsFunction } from './sysfs-function.js';
+export { SysfsPciAccess, type SysfsAccessOptions } from './sysfs-access.js';
+export { VfioPciAccess, type VfioAccessOptions } from './vfio-access.js';
 export { readChain, writeChain, type Chain } from '../virtio/split-queue.js';
