@@ -1,3 +1,4 @@
+#include <fcntl.h>
 #include <linux/vfio.h>
 
 #include <cstring>
@@ -13,6 +14,21 @@ namespace {
 
 /** More than any function has; keeps a mistake from becoming a huge allocation. */
 constexpr uint32_t kMaxVectors = 2048;
+
+// VFIO_DEVICE_FEATURE_DMA_BUF of Linux 6.19, restated for older headers: the operation's number,
+// and its structure with one range behind struct vfio_device_feature.
+constexpr __u32 kFeatureDmaBuf = 11;
+
+struct ExportRegion {
+  __u32 argsz;
+  __u32 flags;
+  __u32 region_index;
+  __u32 open_flags;
+  __u32 buffer_flags;
+  __u32 ranges;
+  __u64 offset;
+  __u64 length;
+};
 
 __u32 ToIndex(Napi::Value value, const char* name) {
   return static_cast<__u32>(ToInteger(value, name, ~uint32_t{0}));
@@ -99,6 +115,19 @@ Napi::Value Reset(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value Export(const Napi::CallbackInfo& info) {
+  ExportRegion request{};
+  request.argsz = sizeof(request);
+  request.flags = VFIO_DEVICE_FEATURE_GET | kFeatureDmaBuf;
+  request.region_index = ToIndex(info[1], "region");
+  request.open_flags = O_RDWR | O_CLOEXEC;
+  request.ranges = 1;
+  request.offset = ToInteger(info[2], "offset");
+  request.length = ToInteger(info[3], "length");
+  const int fd = Ioctl(ToFd(info[0]), VFIO_DEVICE_FEATURE, &request, "VFIO_DEVICE_FEATURE");
+  return Napi::Number::New(info.Env(), fd);
+}
+
 }  // namespace
 
 void DefineVfioDeviceFunctions(Napi::Object exports) {
@@ -108,6 +137,7 @@ void DefineVfioDeviceFunctions(Napi::Object exports) {
   SetFunction<SetIrqEventFds>(exports, "vfioSetIrqEventFds");
   SetFunction<DisableIrqs>(exports, "vfioDisableIrqs");
   SetFunction<Reset>(exports, "vfioReset");
+  SetFunction<Export>(exports, "vfioExportRegion");
 }
 
 }  // namespace vvu

@@ -270,6 +270,12 @@ export interface NativeVfio {
   ): void;
   vfioDisableIrqs(device: number, index: number): void;
   vfioReset(device: number): void;
+  /**
+   * A dma-buf of a range of a BAR, whole pages (Linux 6.19). Whether it can be mapped is up to the
+   * kernel, too.
+   * @throws `ENOTTY` where the kernel has none
+   */
+  vfioExportRegion(device: number, region: number, offset: number, length: number): number;
 }
 
 export interface Native extends NativeVfio {

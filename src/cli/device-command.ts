@@ -87,7 +87,9 @@ async function runDevices(flags: DeviceFlags): Promise<void> {
   const options = settingsOf(flags).map(toDeviceOptions);
   const hosts: VfioUserDeviceHost[] = [];
   // Nobody has to read the ready line, and the devices go on without it.
-  process.stdout.on('error', (error: Error) => logger.warn({ error: error.message }, 'stdout is lost'));
+  process.stdout.on('error', (error: Error) =>
+    logger.warn({ error: error.message }, 'stdout is lost'),
+  );
   // Before the ready line: whoever reads it may send a signal at once.
   const stopped = untilStopped();
   try {

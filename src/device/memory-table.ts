@@ -145,11 +145,14 @@ export class MemoryTable {
     const memoryOffset = region.fileOffset - start;
     const what = describeRegion(region.source);
     try {
-      const memory = this.native.map(region.fd, {
+      const memory: NativeMemory = this.native.map(region.fd, {
         offset: start,
         length: memoryOffset + region.length,
         writable: true,
-        onPoisoned: () => this.onPoisoned(what),
+        // Told later than it happened: by then the memory may have gone with its frontend.
+        onPoisoned: () => {
+          if (!memory.released) this.onPoisoned(what);
+        },
       });
       return { ...placed, memory, memoryOffset };
     } catch (error) {

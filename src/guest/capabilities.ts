@@ -42,6 +42,9 @@ export interface DeviceStructures {
   readonly window: Structure | undefined;
 }
 
+/** What finding them needs of an access object; registers are not touched. */
+export type ConfigAccess = Pick<PciAccess, 'configRead' | 'barSize'>;
+
 /** One entry of the capability list. */
 export interface PciCapability {
   readonly id: number;
@@ -58,7 +61,7 @@ const BARS = 6;
  * The standard capabilities in list order.
  * @throws VvuError `PCI_CAPABILITIES`, scope `setup`, for a list that loops or leaves its range
  */
-export function listCapabilities(access: PciAccess): PciCapability[] {
+export function listCapabilities(access: ConfigAccess): PciCapability[] {
   const status = access.configRead(PCI_STATUS, 2).readUInt16LE();
   if ((status & PCI_STATUS_CAP_LIST) === 0) return [];
   const found: PciCapability[] = [];
@@ -82,7 +85,7 @@ export function listCapabilities(access: PciAccess): PciCapability[] {
  * Of several structures of one type the first that this driver can use counts (§4.1.4.1).
  * @throws VvuError of scope `setup` when the function is no modern virtio device
  */
-export function findStructures(access: PciAccess): DeviceStructures {
+export function findStructures(access: ConfigAccess): DeviceStructures {
   const found = new Map<number, Structure>();
   for (const { id, at } of listCapabilities(access)) {
     if (id !== PCI_CAP_ID_VNDR) continue;
@@ -111,7 +114,7 @@ export function findStructures(access: PciAccess): DeviceStructures {
   };
 }
 
-function parseStructure(access: PciAccess, type: number, bytes: Buffer): Structure | undefined {
+function parseStructure(access: ConfigAccess, type: number, bytes: Buffer): Structure | undefined {
   const bar = bytes.readUInt8(4);
   if (bar >= BARS) return undefined;
   const barSize = access.barSize(bar);

@@ -1,9 +1,12 @@
 /** From `0000:00:05.0` or `uuid:…` to an open function of this guest. */
+import { closeSync, openSync } from 'node:fs';
+import { join } from 'node:path';
 import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { Native } from '../native.js';
 import { bindDriver, type UserDriver } from './bind.js';
 import { findStructures } from './capabilities.js';
+import { ConfigFile } from './config-file.js';
 import { COMMON_CONFIG_GENERATION, CONFIG_BYTES, CONFIG_UUID } from './constants.js';
 import type { Binding, PciAccess } from './pci-access.js';
 import { CommonConfig, Registers } from './registers.js';
@@ -64,11 +67,29 @@ export function findByUuid(uuid: string, options: FindOptions = {}): SysfsFuncti
   throw new VvuError('NO_DEVICE', 'setup', `no PCI function has the uuid ${uuid}${rest}`);
 }
 
-/** By its known ids, or because no driver of the kernel wanted an unknown one of the vendor. */
+/**
+ * Whether the function looks like a virtio-vhost-user device, by its configuration space: nothing
+ * else is bound to another driver, or its registers read, only to be asked.
+ */
 function isCandidate(device: SysfsFunction): boolean {
   if (device.vendor === REDHAT_QUMRANET && KNOWN_DEVICES.has(device.device)) return true;
-  const { driver } = device;
-  return driver === undefined || driver === 'vfio-pci' || driver === 'uio_pci_generic';
+  const { driver, resources } = device;
+  if (driver !== undefined && driver !== 'vfio-pci' && driver !== 'uio_pci_generic') return false;
+  let fd: number | undefined;
+  try {
+    fd = openSync(join(device.path, 'config'), 'r');
+    const config = new ConfigFile(fd);
+    const { doorbells, window } = findStructures({
+      configRead: (offset, length) => config.read(offset, length),
+      barSize: (bar) => (resources[bar]?.memory === true ? resources[bar].size : 0),
+    });
+    return doorbells !== undefined && window !== undefined;
+  } catch {
+    // No virtio device at all, or nobody may look at it.
+    return false;
+  } finally {
+    if (fd !== undefined) closeSync(fd);
+  }
 }
 
 function readUuid(device: SysfsFunction, options: FindOptions): string | undefined {

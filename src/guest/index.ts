@@ -21,3 +21,7 @@ export { PollLoop } from './poll-loop.js';
 export type { Pollable } from './poll-loop.js';
 export { readChain, writeChain } from '../virtio/split-queue.js';
 export type { Chain, Segment } from '../virtio/split-queue.js';
+export { bindDriver, type UserDriver } from './bind.js';
+export { SysfsFunction } from './sysfs-function.js';
+export { SysfsPciAccess, type SysfsAccessOptions } from './sysfs-access.js';
+export { VfioPciAccess, type VfioAccessOptions } from './vfio-access.js';

@@ -5,10 +5,10 @@ import { VvuError, errorCode, errorMessage } from '../errors.js';
 import type { Logger } from '../log.js';
 import type { Native } from '../native.js';
 import { BarRegisters } from './bar-registers.js';
+import { mappedWindow } from './mapped-window.js';
 import type { WindowAccess } from './pci-access.js';
 import { RegionAreas } from './region-areas.js';
 import type { SysfsFunction } from './sysfs-function.js';
-import { WindowMemory } from './window-memory.js';
 
 /**
  * How the window is mapped. Memory types matter only where the hypervisor lets the guest's page
@@ -17,6 +17,7 @@ import { WindowMemory } from './window-memory.js';
  */
 export type WindowCaching = 'auto' | 'uncached' | 'write-combining';
 
+const PAGE = 4096;
 /** Makers of CPUs whose nested paging always combines the guest's attributes with the host's. */
 const HONOUR_GUEST_ATTRIBUTES = /^vendor_id\s*:\s*(AuthenticAMD|HygonGenuine)$/m;
 
@@ -32,6 +33,18 @@ export class SysfsBars {
     private readonly log: Logger,
     private readonly caching: WindowCaching = 'auto',
   ) {}
+
+  /** Whether the kernel lets the BAR be mapped here: not when a driver has claimed it. */
+  mappable(bar: number): boolean {
+    try {
+      const place = { offset: 0, length: PAGE, writable: true };
+      this.native.map(this.open(`resource${bar}`), place).release();
+      return true;
+    } catch (error) {
+      if (errorCode(error) === 'EINVAL') return false;
+      throw error;
+    }
+  }
 
   /** The registers of a BAR, all of it mapped. */
   of(bar: number, length: number): BarRegisters {
@@ -62,7 +75,7 @@ export class SysfsBars {
     const used = this.mapFirst(areas, names, bar, offset, length);
     this.windows.push(areas);
     this.log.info({ device: this.device.address, file: used, offset, length }, 'window mapped');
-    return new WindowMemory(areas, nothingTrapped, offset, length, () => this.native.fence());
+    return mappedWindow(this.native, areas, offset, length);
   }
 
   close(): void {
@@ -131,13 +144,3 @@ export class SysfsBars {
     }
   }
 }
-
-/** The whole window is mapped; what a hypervisor traps, it traps without us. */
-const nothingTrapped = {
-  read: (): never => {
-    throw new VvuError('WINDOW_RANGE', 'request', 'outside of the window');
-  },
-  write: (): never => {
-    throw new VvuError('WINDOW_RANGE', 'request', 'outside of the window');
-  },
-};

@@ -14,9 +14,12 @@ import { findStructures } from './capabilities.js';
 import { ConfigFile } from './config-file.js';
 import { PCI_COMMAND, PCI_COMMAND_MEMORY } from './constants.js';
 import { DmaPool } from './dma-pool.js';
+import { mappedWindow } from './mapped-window.js';
+import type { RegionAreas } from './region-areas.js';
 import type { Binding, DmaBuffer, InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
 import { SysfsBars, type WindowCaching } from './sysfs-bars.js';
 import type { SysfsFunction } from './sysfs-function.js';
+import { mapVfioWindow } from './vfio-window.js';
 import { openVfioDevice, type VfioDevice } from './vfio-device.js';
 import { VfioVectors } from './vfio-vectors.js';
 
@@ -35,13 +38,16 @@ export interface VfioAccessOptions {
 }
 
 /**
- * BARs of registers are mapped through VFIO. The window's BAR never is: vfio-pci claims a BAR on
- * its first use, and a kernel with CONFIG_IO_STRICT_DEVMEM then refuses its sysfs resource file to
- * everybody. So all of that BAR is reached through the resource file, also the doorbells that share
- * it in the RFC's layout; other processes can then map the window from the same file.
+ * BARs of registers are mapped through VFIO. The window's BAR is not, where that can be avoided:
+ * kernels with CONFIG_IO_STRICT_DEVMEM refuse a BAR's sysfs resource file to everybody once vfio-pci
+ * has claimed the BAR, which older ones do on its first use. So all of that BAR is reached through
+ * the resource file, also the doorbells that share it in the RFC's layout; other processes can then
+ * map the window from the same file. Newer kernels claim all BARs when the device is opened: see
+ * {@link mapVfioWindow}.
  */
 export class VfioPciAccess implements PciAccess {
   private readonly native: Native;
+  private readonly log: Logger;
   private readonly device: VfioDevice;
   private readonly config: ConfigFile;
   private readonly vectors: VfioVectors;
@@ -49,6 +55,9 @@ export class VfioPciAccess implements PciAccess {
   private readonly regions: VfioRegionInfo[] = [];
   private readonly bars = new Map<number, BarRegisters>();
   private readonly windowBar: number;
+  /** Whether the window's BAR is reached through sysfs. */
+  private readonly windowBySysfs: boolean;
+  private readonly windows: RegionAreas[] = [];
   private readonly poolBytes: number;
   private pool: { readonly memory: NativeMemory; readonly allocator: DmaPool } | undefined;
   private closed = false;
@@ -57,8 +66,8 @@ export class VfioPciAccess implements PciAccess {
   constructor(found: SysfsFunction, options: VfioAccessOptions = {}) {
     this.native = options.native ?? realNative;
     this.poolBytes = options.dmaBytes ?? DEFAULT_POOL_BYTES;
-    const log = options.logger ?? silentLogger;
-    this.sysfs = new SysfsBars(this.native, found, log, options.windowCaching);
+    this.log = options.logger ?? silentLogger;
+    this.sysfs = new SysfsBars(this.native, found, this.log, options.windowCaching);
     this.device = openVfioDevice(this.native, found);
     try {
       for (let index = 0; index <= VFIO_PCI_CONFIG_REGION_INDEX; index++) {
@@ -69,11 +78,13 @@ export class VfioPciAccess implements PciAccess {
       this.vectors = new VfioVectors(this.native, this.device.fd);
       this.enableMemory();
       this.windowBar = this.findWindowBar();
+      this.windowBySysfs = this.sysfs.mappable(this.windowBar);
     } catch (error) {
+      this.sysfs.close();
       this.device.close();
       throw error;
     }
-    log.info(
+    this.log.info(
       { device: found.address, interface: this.device.interface, vectors: this.vectors.count },
       'opened through VFIO',
     );
@@ -135,7 +146,15 @@ export class VfioPciAccess implements PciAccess {
     if (bar !== this.windowBar) {
       throw new VvuError('WINDOW_RANGE', 'setup', `the window is not in BAR ${bar}`);
     }
-    return this.sysfs.openWindow(bar, offset, length);
+    if (this.windowBySysfs) return this.sysfs.openWindow(bar, offset, length);
+    const region = this.regions[bar];
+    if (region === undefined || !(length > 0) || offset + length > region.size) {
+      throw new VvuError('WINDOW_RANGE', 'setup', `BAR ${bar} has no ${offset} + ${length}`);
+    }
+    const place = { device: this.device.fd, bar, region, offset, length };
+    const areas = mapVfioWindow(this.native, place, this.log);
+    this.windows.push(areas);
+    return mappedWindow(this.native, areas, offset, length);
   }
 
   enableVector(vector: number): InterruptHandle {
@@ -156,6 +175,7 @@ export class VfioPciAccess implements PciAccess {
     if (this.closed) return;
     this.closed = true;
     for (const registers of this.bars.values()) registers.close();
+    for (const areas of this.windows.splice(0)) areas.clear();
     this.sysfs.close();
     this.vectors.close();
     // Before the memory goes: with the device's file, its mappings in the IOMMU go too.
@@ -198,7 +218,7 @@ export class VfioPciAccess implements PciAccess {
     ) {
       throw new VvuError('NO_BAR', 'bug', `there is no BAR ${bar}`);
     }
-    if (bar === this.windowBar) return this.sysfs.of(bar, info.size);
+    if (bar === this.windowBar && this.windowBySysfs) return this.sysfs.of(bar, info.size);
     if ((info.flags & VFIO_REGION_INFO_FLAG_MMAP) === 0) {
       return new ConfigFile(this.device.fd, info.offset);
     }

@@ -55,6 +55,9 @@ export class FakeFds {
     this.maps.push(map);
     const memory: Partial<NativeMemory> = {
       size: options.length,
+      get released() {
+        return map.released;
+      },
       release: () => (map.released = true),
     };
     return memory as NativeMemory;

@@ -53,7 +53,10 @@ export async function bootNodeGuest(
     if (!t.passed) t.log(vm.log, device.log);
     await vm.close();
   });
-  return { vm, pci: await GuestPci.find(vm, DEVICE_ID), device, preset, uuid: UUID };
+  const pci = await GuestPci.find(vm, DEVICE_ID);
+  // Newer kernels have virtio-pci built in, and it takes the id.
+  if ((await pci.describe()).driver !== '-') await pci.unbind();
+  return { vm, pci, device, preset, uuid: UUID };
 }
 
 /**

@@ -44,11 +44,14 @@ export class FileMappings {
       return this.#reference(key, found);
     }
     // The file has grown since it was mapped: whoever holds the smaller mapping keeps it.
-    const memory = this.native.map(fd, {
+    const memory: NativeMemory = this.native.map(fd, {
       offset: 0,
       length: info.size,
       writable,
-      onPoisoned: this.onPoisoned,
+      // Told later than it happened: by then another client may be there.
+      onPoisoned: () => {
+        if (!memory.released) this.onPoisoned();
+      },
     });
     const shared: Shared = { memory, references: 0 };
     this.#shared.set(key, shared);
