@@ -20,22 +20,35 @@ process.once('exit', () => {
 export class Scope {
   readonly #steps: (() => unknown)[] = [];
 
-  /** Runs `body` with a scope, and ends that. */
+  /** Runs `body` with a scope, and ends that. The error of `body` goes before one of the end. */
   static async run<T>(body: (scope: Scope) => Promise<T>): Promise<T> {
     const scope = new Scope();
+    let result: T;
     try {
-      return await body(scope);
-    } finally {
-      await scope.end();
+      result = await body(scope);
+    } catch (error) {
+      await scope.end().catch(() => undefined);
+      throw error;
     }
+    await scope.end();
+    return result;
   }
 
   defer(step: () => unknown): void {
     this.#steps.push(step);
   }
 
+  /** A step that fails keeps no other from its turn. @throws the first error */
   async end(): Promise<void> {
-    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) await step();
+    const errors: unknown[] = [];
+    for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
+      try {
+        await step();
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   }
 
   /** For what must not outlive this process either, however it ends. */
