@@ -12,10 +12,13 @@ const EDGE = 1000;
 const PAGE = 4096;
 /** One request without any work is timed among so many. */
 const FLOOR_EVERY = 10;
-const ROUNDS = 1;
 const BASE = 2 ** 32;
 
-type Times = Float64Array;
+/** Microseconds of each operation, and of each request without work between them. */
+interface Series {
+  readonly times: Float64Array;
+  readonly idle: Float64Array;
+}
 
 /** 0..MAPS-1 in an order that a vIOMMU's allocator might choose, the same in every run. */
 function shuffled(): number[] {
@@ -37,31 +40,32 @@ async function timed(operation: () => Promise<unknown>): Promise<number> {
   return (performance.now() - start) * 1000;
 }
 
-/** Maps or unmaps every page in order, and gives the microseconds of each and of the floor. */
+/** Maps or unmaps every page in order. */
 async function series(
   order: readonly number[],
   operation: (page: number) => Promise<void>,
   floor: () => Promise<unknown>,
-): Promise<{ readonly times: Times; readonly floor: number }> {
+): Promise<Series> {
   const times = new Float64Array(order.length);
-  const idle: number[] = [];
+  const idle = new Float64Array(order.length / FLOOR_EVERY);
   for (const [index, page] of order.entries()) {
-    if (index % FLOOR_EVERY === 0) idle.push(await timed(floor));
+    if (index % FLOOR_EVERY === 0) idle[index / FLOOR_EVERY] = await timed(floor);
     times[index] = await timed(() => operation(page));
   }
-  return { times, floor: median(idle) };
+  return { times, idle };
 }
 
-function row(name: string, runs: readonly { times: Times; floor: number }[]): string[] {
-  const over = (value: (run: { times: Times; floor: number }) => number): string =>
-    digits(median(runs.map(value)));
-  return [
-    name,
-    over(({ times }) => median(times)),
-    over(({ times }) => quantile(times, 0.99)),
-    over(({ times, floor }) => median(times) / floor),
-    over(({ times }) => median(times.subarray(-EDGE)) / median(times.subarray(0, EDGE))),
-  ];
+/** How many requests without work one operation takes, by medians. */
+function ratio({ times, idle }: Series, from?: number, to?: number): number {
+  const part = (at: number | undefined): number | undefined =>
+    at === undefined ? undefined : at / FLOOR_EVERY;
+  return median(times.subarray(from, to)) / median(idle.subarray(part(from), part(to)));
+}
+
+function row(name: string, one: Series): string[] {
+  const growth = ratio(one, MAPS - EDGE, MAPS) / ratio(one, 0, EDGE);
+  const { times } = one;
+  return [name, ...[median(times), quantile(times, 0.99), ratio(one), growth].map(digits)];
 }
 
 export const dmaMap: Benchmark = {
@@ -83,30 +87,22 @@ export const dmaMap: Benchmark = {
     const ascending = Array.from({ length: MAPS }, (_, index) => index);
     const random = shuffled();
     const orders = [
-      { names: ['map, ascending', 'unmap, descending'], pages: ascending },
-      { names: ['map, random order', 'unmap, in reverse'], pages: random },
-    ].map((order) => ({
-      ...order,
-      maps: [] as { times: Times; floor: number }[],
-      unmaps: [] as { times: Times; floor: number }[],
-    }));
-    for (let round = -1; round < ROUNDS; round++) {
-      for (const { pages, maps, unmaps } of orders) {
-        // The warm-up needs less.
-        const order = round < 0 ? pages.slice(0, MAPS / 5) : pages;
-        const mapped = await series(order, map, idle);
-        const unmapped = await series([...order].reverse(), unmap, idle);
-        if (round < 0) continue;
-        maps.push(mapped);
-        unmaps.push(unmapped);
-      }
+      { pages: ascending, names: ['map, ascending', 'unmap, descending'] },
+      { pages: random, names: ['map, random order', 'unmap, in reverse'] },
+    ] as const;
+    const both = async (order: readonly number[]): Promise<[Series, Series]> => [
+      await series(order, map, idle),
+      await series([...order].reverse(), unmap, idle),
+    ];
+    await both(random.slice(0, MAPS / 5));
+    const rows: string[][] = [];
+    for (const { pages, names } of orders) {
+      const [mapped, unmapped] = await both(pages);
+      rows.push(row(names[0], mapped), row(names[1], unmapped));
     }
     printTable(
       ['', 'median us', 'p99 us', 'to a request without work', `last ${EDGE} to first ${EDGE}`],
-      orders.flatMap(({ names: [map = '', unmap = ''], maps, unmaps }) => [
-        row(map, maps),
-        row(unmap, unmaps),
-      ]),
+      rows,
     );
   },
 };

@@ -70,12 +70,17 @@ function pause(): void {
   while (performance.now() < end);
 }
 
-/** Microseconds of each of up to `count` calls, with a pause before each. */
-export function timeEach(count: number, operation: () => void): number[] {
+/** Microseconds of each of up to `count` calls, with a pause and `prepare` before each. */
+export function timeEach(
+  count: number,
+  operation: () => void,
+  prepare: () => void = () => undefined,
+): number[] {
   const times: number[] = [];
   const end = performance.now() + ROUND_MS;
   do {
     pause();
+    prepare();
     const start = performance.now();
     operation();
     times.push((performance.now() - start) * 1000);
