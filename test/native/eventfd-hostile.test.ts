@@ -43,6 +43,10 @@ while time.monotonic() < end:
     busy = False
     time.sleep(0.002)
     if all(time.sleep(0.002) or asleep() for _ in range(5)): time.sleep(${HOLD / 1000})
+os.set_blocking(fd, False)
+for _ in range(100):
+    os.read(fd, 8)
+    time.sleep(0.001)
 os._exit(0)
 `;
 
