@@ -4,6 +4,7 @@
  *   pingpong serve PATH        answers vfio-user region accesses with zeros, checks nothing
  *   pingpong ping PATH COUNT   reads 4 bytes up to COUNT times, prints the nanoseconds of each
  */
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <signal.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -31,12 +31,12 @@ enum { PREFIX = 32, REGION_READ = 9, REPLY = 1 };
 /* As in latency.ts: between two operations, and for all of them. */
 enum { PAUSE_NS = 50000, ROUND_NS = 150000000 };
 
-static void fail(const char *what) {
+static void fail(const char* what) {
   perror(what);
   exit(1);
 }
 
-static int open_socket(const char *path, struct sockaddr_un *address) {
+static int open_socket(const char* path, struct sockaddr_un* address) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) fail("socket");
   memset(address, 0, sizeof(*address));
@@ -59,10 +59,10 @@ static void answer(int fd) {
   exit(0);
 }
 
-static void serve(const char *path) {
+static void serve(const char* path) {
   struct sockaddr_un address;
   int fd = open_socket(path, &address);
-  if (bind(fd, (struct sockaddr *)&address, sizeof(address)) != 0) fail("bind");
+  if (bind(fd, (struct sockaddr*)&address, sizeof(address)) != 0) fail("bind");
   if (listen(fd, 8) != 0) fail("listen");
   signal(SIGCHLD, SIG_IGN);
   puts("ready");
@@ -84,11 +84,11 @@ static uint64_t now(void) {
   return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
-static void ping(const char *path, int count) {
+static void ping(const char* path, int count) {
   struct sockaddr_un address;
   int fd = open_socket(path, &address);
-  if (connect(fd, (struct sockaddr *)&address, sizeof(address)) != 0) fail("connect");
-  uint64_t *times = calloc((size_t)count, sizeof(*times));
+  if (connect(fd, (struct sockaddr*)&address, sizeof(address)) != 0) fail("connect");
+  uint64_t* times = calloc((size_t)count, sizeof(*times));
   if (times == NULL) fail("calloc");
   struct access request = {.command = REGION_READ, .size = PREFIX, .count = 4};
   struct access reply;
@@ -105,7 +105,7 @@ static void ping(const char *path, int count) {
   for (int i = 0; i < done; i++) printf("%llu\n", (unsigned long long)times[i]);
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (argc == 3 && strcmp(argv[1], "serve") == 0) serve(argv[2]);
   if (argc != 4 || strcmp(argv[1], "ping") != 0) return 2;

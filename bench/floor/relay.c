@@ -1,4 +1,5 @@
-/* The least that passing a signal on can cost: each signal of eventfd 3 becomes one of eventfd 4. */
+/* The least that passing a signal on can cost: each signal of eventfd 3 becomes one of eventfd 4.
+ */
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
