@@ -18,6 +18,7 @@ async function mover(scope: Scope, kind: WindowKind, ram: RamOptions): Promise<M
   await device.polling(() => frontend.start());
   return {
     name: kind.name,
+    cpuMs: device.cpuMs,
     move: () =>
       device.polling(async () => {
         const end = performance.now() + MILLISECONDS;

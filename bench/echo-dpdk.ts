@@ -29,7 +29,7 @@ async function mover(scope: Scope, kind: WindowKind, memory: Memory): Promise<Mo
     await frontend.link(true);
   });
   pin(frontend.pid, MEASURING_CPU);
-  return { name: kind.name, move: () => device.polling(() => rate(frontend)) };
+  return { name: kind.name, cpuMs: device.cpuMs, move: () => device.polling(() => rate(frontend)) };
 }
 
 /** The peer: virtio-user with DPDK's own backend, the vhost PMD, and nothing between them. */

@@ -1,3 +1,4 @@
+import { readFileSync, readdirSync } from 'node:fs';
 import { Child } from './children.js';
 import { startDevice } from './device.js';
 import type { Scope } from './scope.js';
@@ -14,6 +15,8 @@ export interface WindowKind {
 /** A device and an echo backend behind it, each a process on the answering CPU. */
 export interface EchoDevice {
   readonly vhostUser: string;
+  /** Milliseconds that all threads of the device's process have run so far. */
+  readonly cpuMs: () => number;
   /** Lets the backend poll while `body` runs, and sleep otherwise, out of the way of others. */
   polling<T>(body: () => Promise<T>): Promise<T>;
 }
@@ -24,6 +27,7 @@ export async function startEchoDevice(scope: Scope, kind: WindowKind): Promise<E
   const backend = await Child.worker(scope, 'echo-backend', [device.vfioUser, how]);
   return {
     vhostUser: device.vhostUser,
+    cpuMs: () => cpuMs(device.pid),
     polling: async (body) => {
       await backend.tell('go');
       try {
@@ -33,4 +37,12 @@ export async function startEchoDevice(scope: Scope, kind: WindowKind): Promise<E
       }
     },
   };
+}
+
+function cpuMs(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  const nanoseconds = readdirSync(tasks).map((task) =>
+    Number(readFileSync(`${tasks}/${task}/schedstat`, 'latin1').split(' ')[0]),
+  );
+  return nanoseconds.reduce((sum, one) => sum + one, 0) / 1e6;
 }

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { DeviceProcess } from '../vm/device-process.js';
-import { IdleFds } from './idle-fds.js';
+import { IdleFds } from '../support/idle-fds.js';
 import { RawPeer, TestFds } from './raw-peer.js';
 import { message, version } from './vfio-user-bytes.js';
 import { VFIO_USER_INPUTS, type VfioUserInput } from './vfio-user-inputs.js';

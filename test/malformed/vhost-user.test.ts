@@ -3,7 +3,7 @@ import { ftruncateSync } from 'node:fs';
 import { native } from '../../src/native.js';
 import { startEchoBackend } from '../support/echo-backend.js';
 import { DeviceProcess } from '../vm/device-process.js';
-import { IdleFds } from './idle-fds.js';
+import { IdleFds } from '../support/idle-fds.js';
 import { RawPeer, TestFds } from './raw-peer.js';
 import {
   VHOST_USER_INPUTS,

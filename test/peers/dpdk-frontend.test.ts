@@ -10,6 +10,7 @@ import { circulate, exchange, type Traffic } from '../../src/frontend/testpmd-tr
 import { declareTests } from '../support/declare-tests.js';
 import { startEchoBackend, type EchoBackend } from '../support/echo-backend.js';
 import { hugepagesMissing, reserveHugepages } from '../support/hugepages.js';
+import { IdleFds } from '../support/idle-fds.js';
 import { ensurePackages } from '../support/packages.js';
 import { until } from '../support/until.js';
 import { DeviceProcess } from '../vm/device-process.js';
@@ -122,14 +123,14 @@ dpdkTest('a testpmd that is killed and started again finds the device ready', as
   const memory: Memory = { kind: 'memfd', mib: 128 };
   const options = { server: false, queues: 1, memory, window: 'size=1G', remap: true };
   const { device, backend, frontend } = await setUp(t, options);
+  const idle = new IdleFds(device);
   let current = frontend;
-  let descriptors: number | undefined;
   for (let round = 0; round < 3; round++) {
     check(t, `round ${round}`, await exchange(current));
     await current.kill();
     await until(() => !backend.driver.connected, 'the end of the connection');
-    descriptors ??= device.descriptors;
-    t.is(device.descriptors, descriptors);
+    if (round === 0) await idle.measure();
+    t.is(await idle.settled(), idle.count);
     current = await startFrontend(t, { socket: device.vhostUser, server: false, memory });
   }
 });

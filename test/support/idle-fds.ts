@@ -16,9 +16,9 @@ export class IdleFds {
     } while (this.count !== this.device.descriptors);
   }
 
-  /** The number now; the device gets 3 s to come back to what was measured. */
+  /** The number now; the device gets 10 s to come back to what was measured. */
   async settled(): Promise<number> {
-    const deadline = Date.now() + 3000;
+    const deadline = Date.now() + 10_000;
     while (this.device.descriptors !== this.count && Date.now() < deadline) await pause(10);
     return this.device.descriptors;
   }
