@@ -1,7 +1,15 @@
 /** The tunnel between one frontend connection and a device's rxq and txq. */
 export { SocketEndpoint, type EndpointOptions } from './endpoint.js';
 export { systemClock, type Clock } from '../clock.js';
-export { ALLOWED_PROTOCOL_FEATURES, MASKED_FEATURES } from './negotiation.js';
+export { MASKED_FEATURES } from './negotiation.js';
+export {
+  ALLOWED_PROTOCOL_FEATURES,
+  BACKEND_POLICY,
+  FEATURE_POLICY,
+  FRONTEND_POLICY,
+  type MessagePolicy,
+  type PolicyRow,
+} from './policy.js';
 export type {
   DoorbellKind,
   FrontendEndpoint,

@@ -3,38 +3,13 @@ import {
   featureBit,
   featureBits,
   hex,
-  VHOST_USER_PROTOCOL_F_CONFIG,
-  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
-  VHOST_USER_PROTOCOL_F_CROSS_ENDIAN,
   VHOST_USER_PROTOCOL_F_CRYPTO_SESSION,
-  VHOST_USER_PROTOCOL_F_MQ,
-  VHOST_USER_PROTOCOL_F_NET_MTU,
-  VHOST_USER_PROTOCOL_F_RARP,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
-  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
-  VHOST_USER_PROTOCOL_F_STATUS,
   VIRTIO_F_IOMMU_PLATFORM,
   type ByteOrder,
   type MessageDescriptor,
 } from '../vhost-user/index.js';
-
-/**
- * Protocol features that a frontend may see when the guest's backend offers them. Every other bit
- * is taken out of the reply: it needs an fd from the guest or a channel that is not tunnelled, or
- * nobody has looked at it yet.
- */
-export const ALLOWED_PROTOCOL_FEATURES = featureBits(
-  VHOST_USER_PROTOCOL_F_MQ,
-  VHOST_USER_PROTOCOL_F_RARP,
-  VHOST_USER_PROTOCOL_F_REPLY_ACK,
-  VHOST_USER_PROTOCOL_F_NET_MTU,
-  VHOST_USER_PROTOCOL_F_CROSS_ENDIAN,
-  VHOST_USER_PROTOCOL_F_CRYPTO_SESSION,
-  VHOST_USER_PROTOCOL_F_CONFIG,
-  VHOST_USER_PROTOCOL_F_RESET_DEVICE,
-  VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
-  VHOST_USER_PROTOCOL_F_STATUS,
-);
+import { ALLOWED_PROTOCOL_FEATURES } from './policy.js';
 
 /**
  * Virtio features that the tunnel cannot carry: IOTLB misses travel on the back-end channel, whose

@@ -10,6 +10,7 @@ import {
 } from '../vhost-user/index.js';
 import type { FrontendMemory, MemoryRequest } from './frontend-memory.js';
 import type { Negotiation } from './negotiation.js';
+import { refusesRequest } from './policy.js';
 import type { TunnelBackend } from './ports.js';
 import type { ReceivedFds } from './received-fds.js';
 import { hasOwnReply, type CheckedRequest, type RequestPolicy } from './request-policy.js';
@@ -43,6 +44,9 @@ export class RequestHandler {
     }
     const checked = this.options.policy.check(frame, fds.count);
     const { descriptor, request } = checked;
+    if (refusesRequest(descriptor.name)) {
+      throw new VvuError('NOT_SERVED', 'request', `${descriptor.name} cannot be tunnelled`);
+    }
     switch (descriptor.action) {
       case 'pass':
       case 'features':

@@ -1,0 +1,86 @@
+import test from 'ava';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ALLOWED_PROTOCOL_FEATURES } from '../../src/tunnel/index.js';
+import { BACKEND_POLICY, FEATURE_POLICY, FRONTEND_POLICY } from '../../src/tunnel/index.js';
+import { backendMessages, frontendMessages } from '../../src/vhost-user/index.js';
+import { projectRoot } from '../support/paths.js';
+import { backendRequests, frontendRequests } from '../vhost-user/vectors.js';
+import { bodies, documentedRows, policyRows, SPECIFIED } from './policy-table.js';
+import * as rig from './rig.js';
+import { message, NEED_REPLY, region, Rig, settle, table } from './rig.js';
+
+const KINDS = ['feature', 'frontend', 'backend'] as const;
+
+for (const kind of KINDS) {
+  test(`${kind} rows: the document says what the code does`, (t) => {
+    t.deepEqual(documentedRows(kind), policyRows(kind));
+  });
+
+  test(`${kind} rows: all that the specification has, and nothing else`, (t) => {
+    const names = policyRows(kind).map(([number, name]) => `${number} ${name}`);
+    t.deepEqual(names, SPECIFIED[kind]);
+  });
+}
+
+test('each row names a test that exists', (t) => {
+  const sources = readdirSync(join(projectRoot, 'test'), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('.test.ts'))
+    .map((name) => readFileSync(join(projectRoot, 'test', name), 'utf8'))
+    .join('\n');
+  const rows = [FEATURE_POLICY, FRONTEND_POLICY, BACKEND_POLICY].flatMap((policy) =>
+    Object.values(policy),
+  );
+  for (const { test: title } of rows) {
+    t.true(sources.includes(`test('${title}'`) || sources.includes(`test("${title}"`), title);
+  }
+});
+
+test('what is masked or refused has its reason', (t) => {
+  const rows = [FEATURE_POLICY, FRONTEND_POLICY, BACKEND_POLICY].flatMap((policy) =>
+    Object.entries(policy),
+  );
+  for (const [name, { treatment, note }] of rows) {
+    t.true(!['mask', 'refuse'].includes(treatment) || note !== '', name);
+  }
+});
+
+test('the allow list is exactly the features whose row does not mask them', (t) => {
+  t.is(ALLOWED_PROTOCOL_FEATURES, rig.TUNNELLED_PROTOCOL_FEATURES);
+  const r = new Rig();
+  r.exchange(rig.GET_FEATURES, rig.u64(rig.ALL_FEATURES));
+  r.forget();
+  r.exchange(rig.GET_PROTOCOL_FEATURES, rig.u64(0xffff_ffff_ffff_ffffn));
+  t.deepEqual(r.traffic().frontend, [
+    message(rig.GET_PROTOCOL_FEATURES, rig.u64(rig.TUNNELLED_PROTOCOL_FEATURES), rig.REPLY),
+  ]);
+});
+
+test('every request of a frontend is treated as its row says', async (t) => {
+  for (const [name, { treatment }] of Object.entries(FRONTEND_POLICY)) {
+    const descriptor = frontendMessages[name as keyof typeof frontendMessages];
+    const r = new Rig().negotiate();
+    r.frontend(message(rig.SET_MEM_TABLE, table(region(0n, 0x10000n, 0x10000n))), 1);
+    await settle();
+    r.forget();
+    const body = bodies[name] ?? frontendRequests[name]?.[0]?.le ?? '';
+    const fds = descriptor.fds.min;
+    r.frontend(message(descriptor.id, body, NEED_REPLY), fds);
+    await settle();
+    const seen = r.backend.guest.map((hex) => Buffer.from(hex, 'hex').readUInt32LE(0));
+    t.deepEqual(seen, treatment === 'refuse' ? [] : [descriptor.id], `${name}: ${r.closedWith}`);
+    t.is(r.leaks(), 0, name);
+  }
+});
+
+test('every request of the guest is treated as its row says', (t) => {
+  for (const [name, { treatment }] of Object.entries(BACKEND_POLICY)) {
+    const { id } = backendMessages[name as keyof typeof backendMessages];
+    const r = new Rig().negotiate();
+    r.guest(message(id, backendRequests[name]?.[0]?.le));
+    t.is(treatment, 'refuse', name);
+    t.deepEqual(r.traffic(), { guest: [], frontend: [] }, name);
+    t.is(r.closedWith, undefined, name);
+    t.true(r.log.length > 0, name);
+  }
+});
