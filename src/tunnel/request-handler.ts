@@ -44,10 +44,7 @@ export class RequestHandler {
     }
     const checked = this.options.policy.check(frame, fds.count);
     const { descriptor, request } = checked;
-    if (refusesRequest(descriptor.name)) {
-      throw new VvuError('NOT_SERVED', 'request', `${descriptor.name} cannot be tunnelled`);
-    }
-    switch (descriptor.action) {
+    switch (refusesRequest(descriptor.name) ? 'unservable' : descriptor.action) {
       case 'pass':
       case 'features':
       case 'protocol-features':
