@@ -1,8 +1,13 @@
 import test from 'ava';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ALLOWED_PROTOCOL_FEATURES } from '../../src/tunnel/index.js';
-import { BACKEND_POLICY, FEATURE_POLICY, FRONTEND_POLICY } from '../../src/tunnel/index.js';
+import {
+  ALLOWED_PROTOCOL_FEATURES,
+  BACKEND_POLICY,
+  FEATURE_POLICY,
+  FRONTEND_POLICY,
+  type PolicyRow,
+} from '../../src/tunnel/index.js';
 import { backendMessages, frontendMessages } from '../../src/vhost-user/index.js';
 import { projectRoot } from '../support/paths.js';
 import { backendRequests, frontendRequests } from '../vhost-user/vectors.js';
@@ -11,6 +16,11 @@ import * as rig from './rig.js';
 import { message, NEED_REPLY, region, Rig, settle, table } from './rig.js';
 
 const KINDS = ['feature', 'frontend', 'backend'] as const;
+const ROWS: readonly [string, PolicyRow][] = [
+  ...Object.entries(FEATURE_POLICY),
+  ...Object.entries(FRONTEND_POLICY),
+  ...Object.entries(BACKEND_POLICY),
+];
 
 for (const kind of KINDS) {
   test(`${kind} rows: the document says what the code does`, (t) => {
@@ -28,19 +38,13 @@ test('each row names a test that exists', (t) => {
     .filter((name) => name.endsWith('.test.ts'))
     .map((name) => readFileSync(join(projectRoot, 'test', name), 'utf8'))
     .join('\n');
-  const rows = [FEATURE_POLICY, FRONTEND_POLICY, BACKEND_POLICY].flatMap((policy) =>
-    Object.values(policy),
-  );
-  for (const { test: title } of rows) {
+  for (const [, { test: title }] of ROWS) {
     t.true(sources.includes(`test('${title}'`) || sources.includes(`test("${title}"`), title);
   }
 });
 
 test('what is masked or refused has its reason', (t) => {
-  const rows = [FEATURE_POLICY, FRONTEND_POLICY, BACKEND_POLICY].flatMap((policy) =>
-    Object.entries(policy),
-  );
-  for (const [name, { treatment, note }] of rows) {
+  for (const [name, { treatment, note }] of ROWS) {
     t.true(!['mask', 'refuse'].includes(treatment) || note !== '', name);
   }
 });
