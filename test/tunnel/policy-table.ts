@@ -18,7 +18,10 @@ function numbered(first: number, names: string): string[] {
     .map((name, index) => `${first + index} ${name}`);
 }
 
-/** Numbers and names of docs/interop/vhost-user.rst and QEMU 11.1's header, written down by hand. */
+/**
+ * Numbers and names, written down apart from the constants: features 0-19, requests 1-43 and back-end
+ * requests 1-8 are in QEMU's docs/interop/vhost-user.rst, the later ones in QEMU 11.1.
+ */
 export const SPECIFIED: Readonly<Record<Kind, readonly string[]>> = {
   feature: numbered(
     0,
