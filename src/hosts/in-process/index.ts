@@ -1,0 +1,4 @@
+/** virtio-vhost-user devices for hypervisors in the same process. */
+export { createVirtioVhostUserDevice } from './create.js';
+export { VirtioVhostUserFunction } from './function.js';
+export type * from './options.js';

@@ -1,0 +1,99 @@
+import { join } from 'node:path';
+import test from 'ava';
+import { NetEcho } from '../../src/backends/net-echo.js';
+import { NetFrontend } from '../../src/frontend/net-frontend.js';
+import { VhostUserBackend } from '../../src/guest/backend.js';
+import { VvuDriver } from '../../src/guest/driver.js';
+import { PollLoop } from '../../src/guest/poll-loop.js';
+import { errorCode } from '../../src/errors.js';
+import { createVirtioVhostUserDevice } from '../../src/hosts/in-process/index.js';
+import { native } from '../../src/native.js';
+import { assertEchoes, testDirectory } from '../guest/rig.js';
+import { until } from '../support/until.js';
+import { startMachine, WINDOW_BYTES } from './in-process-access.js';
+
+for (const memory of ['segments', 'accessor'] as const) {
+  for (const window of ['mapped', 'trapped'] as const) {
+    test(`packets are echoed: memory by ${memory}, window ${window}; twice`, async (t) => {
+      const path = join(testDirectory(t), 'vhost-user');
+      const machine = startMachine(path, { memory, window });
+      t.teardown(() => machine.close());
+      const shown: string[] = [];
+      machine.device.on('memory-table', (regions) =>
+        shown.push(...regions.map((one) => one.placement.kind)),
+      );
+      const seen: string[] = [];
+      machine.device.on('frontend-connected', () => seen.push('connected'));
+      machine.device.on('frontend-disconnected', () => seen.push('disconnected'));
+      const driver = new VvuDriver(machine.access);
+      const echo = new NetEcho(1);
+      new VhostUserBackend(driver, echo);
+      driver.start();
+      const loop = new PollLoop([driver, echo]);
+      t.teardown(() => loop.stop());
+      for (let generation = 0; generation < 2; generation++) {
+        const frontend = NetFrontend.connect(path, { queuePairs: 1 });
+        await frontend.start();
+        await assertEchoes(t, frontend, 200);
+        t.is(echo.counters[0]?.packets, 200 * (generation + 1));
+        t.is(machine.areas.count > 0, window === 'mapped');
+        frontend.close();
+        await until(
+          () => seen.filter((what) => what === 'disconnected').length === generation + 1,
+          'the end of it',
+        );
+        await until(() => machine.areas.count === 0, 'an empty window');
+      }
+      t.true(shown.length > 0);
+      t.true(shown.every((kind) => kind === (window === 'mapped' ? 'dynamic' : 'trapped')));
+      t.deepEqual(seen, ['connected', 'disconnected', 'connected', 'disconnected']);
+    });
+  }
+}
+
+test('what is no PCI access reads all ones', (t) => {
+  const path = join(testDirectory(t), 'vhost-user');
+  const machine = startMachine(path, { memory: 'accessor', window: 'trapped' });
+  const { device } = machine;
+  t.teardown(() => machine.close());
+  const id = Buffer.alloc(4);
+  device.configRead(0, id);
+  t.is(id.readUInt32LE(0), 0x1058_1af4);
+  t.is(device.bars.find(({ index }) => index === 4)?.size, WINDOW_BYTES);
+  for (const [bar, offset, width] of [
+    [0, 0, 3],
+    [0, -1, 1],
+    [0, 0.5, 1],
+    [4, WINDOW_BYTES - 2, 4],
+    [3, 0, 4],
+    [9, 0, 1],
+  ] as const) {
+    const target = Buffer.alloc(width);
+    device.barRead(bar, offset, target);
+    t.true(target.every((byte) => byte === 0xff));
+    t.notThrows(() => device.barWrite(bar, offset, target));
+  }
+});
+
+test('options that cannot be met are refused with a code', (t) => {
+  const path = join(testDirectory(t), 'vhost-user');
+  const ports = {
+    interrupts: { msix: () => undefined, intx: () => undefined },
+    window: { size: 1 << 20 },
+    vhostUserPath: path,
+  };
+  const eventfd = native.createEventFd();
+  t.teardown(() => native.closeFd(eventfd));
+  const segment = { address: 0, length: 4096, fd: eventfd, fileOffset: 0 };
+  for (const wrong of [segment, { ...segment, address: -1 }, { ...segment, length: 0 }]) {
+    const error = t.throws(() =>
+      createVirtioVhostUserDevice({ ...ports, memory: { segments: [wrong] } }),
+    );
+    t.is(errorCode(error), 'BAD_MEMORY');
+  }
+  const memory = { read: () => false, write: () => false };
+  const error = t.throws(() =>
+    createVirtioVhostUserDevice({ ...ports, memory, window: { size: 5000 } }),
+  );
+  t.is(errorCode(error), 'BAD_WINDOW');
+});
