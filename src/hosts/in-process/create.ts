@@ -3,6 +3,7 @@ import { VhostUserDevice } from '../../device/device.js';
 import { formatUuid, parseUuid, randomUuid } from '../../device/identity.js';
 import type { DoorbellHost } from '../../device/ports.js';
 import { errorMessage } from '../../errors.js';
+import type { Logger } from '../../log.js';
 import { silentLogger } from '../../log.js';
 import type { Native } from '../../native.js';
 import { native as defaultNative } from '../../native.js';
@@ -17,6 +18,7 @@ import { openGuestMemory } from './guest-memory.js';
 import type { Guard } from './interrupts.js';
 import { PortInterrupts } from './interrupts.js';
 import type { DoorbellPort, VirtioVhostUserOptions } from './options.js';
+import { checkOptions } from './validate.js';
 import { PortWindow } from './window.js';
 
 /**
@@ -27,6 +29,7 @@ export function createVirtioVhostUserDevice(
   options: VirtioVhostUserOptions,
   native: Native = defaultNative,
 ): VirtioVhostUserFunction {
+  checkOptions(options);
   const cleanup = new Cleanup();
   try {
     return assemble(options, native, cleanup);
@@ -61,19 +64,13 @@ function assemble(
   };
   const lost = () => failed(new Error("the guest's memory file shrank"));
   const memory = openGuestMemory(options.memory, native, lost, cleanup);
-  const window = new PortWindow(options.window);
+  const window = new PortWindow(options.window, failed);
   const interrupts = new FunctionInterrupts({
     host: new PortInterrupts(native, options.interrupts, guard),
     vectors: plan.vectors,
     ownership: 'function',
   });
-  const endpoint = new SocketEndpoint({
-    mode: options.vhostUserMode ?? 'server',
-    path: options.vhostUserPath,
-    native,
-    log: logger.child({ socket: 'vhost-user' }),
-    permissions: {},
-  });
+  const endpoint = createEndpoint(options, native, logger);
   const host = {
     doorbells: doorbellHost(plan, options.doorbells, guard),
     kicks: interrupts,
@@ -82,12 +79,32 @@ function assemble(
   const device = new VhostUserDevice({ native, host, endpoint, uuid, maxVhostQueues, logger });
   cleanup.defer(() => device.close());
   endpoint.open();
-  const shared = { device, plan, memory, interrupts, id: DEFAULT_PCI_ID, logger };
+  const id = options.pciId ?? DEFAULT_PCI_ID;
+  const shared = { device, plan, memory, interrupts, id, logger };
   const pci = createFunction({ ...shared, window: window.block });
-  const result = new VirtioVhostUserFunction(pci, formatUuid(uuid), cleanup);
+  const place = { ...plan.window, size: window.size };
+  const result = new VirtioVhostUserFunction(pci, place, formatUuid(uuid), cleanup);
   report.to = result;
   forward(device, result);
   return result;
+}
+
+function createEndpoint(
+  { vhostUserMode: mode = 'server', vhostUserPath: path, ...options }: VirtioVhostUserOptions,
+  native: Native,
+  logger: Logger,
+): SocketEndpoint {
+  const permissions = {
+    ...(options.socketMode !== undefined && { mode: options.socketMode }),
+    ...(options.socketGid !== undefined && { gid: options.socketGid }),
+  };
+  return new SocketEndpoint({
+    mode,
+    path,
+    native,
+    log: logger.child({ socket: 'vhost-user' }),
+    permissions,
+  });
 }
 
 /** Stores that are not signalled by the hypervisor itself arrive through `barWrite`. */
@@ -113,6 +130,14 @@ function forward(device: VhostUserDevice, to: VirtioVhostUserFunction): void {
   device.events.on('frontend-disconnected', (code, detail) =>
     to.emit('frontend-disconnected', code, detail),
   );
-  device.events.on('memory-table', (regions) => to.emit('memory-table', regions));
+  device.events.on('memory-table', (regions) => {
+    const table = regions.map(({ region, placement }) => ({
+      guestAddress: region.guestAddress,
+      length: region.length,
+      windowOffset: placement.offset,
+      mapped: placement.kind === 'dynamic',
+    }));
+    to.emit('memory-table', table);
+  });
   device.events.on('needs-reset', (reason) => to.emit('needs-reset', reason));
 }

@@ -1,7 +1,7 @@
 import { EventEmitter } from 'eventemitter3';
 import type { PciFunction } from '../../pci/index.js';
 import type { Cleanup } from '../cleanup.js';
-import type { BarDefinition, VirtioVhostUserEvents } from './options.js';
+import type { BarDefinition, VirtioVhostUserEvents, WindowPlace } from './options.js';
 
 const WIDTHS = [1, 2, 4, 8];
 
@@ -16,6 +16,8 @@ export class VirtioVhostUserFunction extends EventEmitter<VirtioVhostUserEvents>
 
   constructor(
     private readonly pci: PciFunction,
+    /** Where the window lies; offsets that `window.map` gets count from there. */
+    readonly window: WindowPlace,
     /** Textual UUID of the device. */
     readonly uuid: string,
     private readonly cleanup: Cleanup,

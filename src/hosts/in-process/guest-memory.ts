@@ -3,7 +3,7 @@ import type { Native } from '../../native.js';
 import { MappedMemory } from '../../virtio/mapped-memory.js';
 import type { GuestMemory } from '../../virtio/ports.js';
 import type { Cleanup } from '../cleanup.js';
-import { FileMappings } from '../vfio-user/file-mappings.js';
+import { FileMappings } from '../file-mappings.js';
 import { AccessorMemory } from './accessor-memory.js';
 import type { MemoryPort, MemorySegment } from './options.js';
 

@@ -1,7 +1,7 @@
-import type { ShownWindowRegion } from '../../device/ports.js';
 import type { Logger } from '../../log.js';
 import type { BarDefinition, MsixMessage } from '../../pci/index.js';
 import type { Binding } from '../../virtio/ports.js';
+import type { PciId } from '../function.js';
 import type { Layout } from '../layout.js';
 
 /** [address, address + length) of the guest's memory, in a file that the device maps. */
@@ -45,6 +45,14 @@ export interface WindowPort {
   unmap?(windowOffset: number, length: number): void | Promise<void>;
 }
 
+/** The part of a BAR that shows the frontend's memory. */
+export interface WindowPlace {
+  readonly bar: number;
+  /** Byte offset in the BAR. */
+  readonly offset: number;
+  readonly size: number;
+}
+
 /** A doorbell register for which the hypervisor may signal the eventfd by itself (ioeventfd). */
 export interface DoorbellPort {
   /** The eventfd stays the device's and is valid until the binding is closed. */
@@ -66,17 +74,35 @@ export interface VirtioVhostUserOptions {
   readonly maxVhostQueues?: number;
   /** Textual UUID, default random. */
   readonly uuid?: string;
+  /** Default 1af4:1058, the RFC's. */
+  readonly pciId?: PciId;
+  /** Permission bits of the socket in mode `server`, default 0600. */
+  readonly socketMode?: number;
+  readonly socketGid?: number;
   readonly logger?: Logger;
+}
+
+/** A region of the frontend's memory, as its guest and this guest see it. */
+export interface FrontendMemoryRegion {
+  /** Where the frontend's guest has it. */
+  readonly guestAddress: bigint;
+  /** Bytes. */
+  readonly length: number;
+  /** Byte offset in the window. */
+  readonly windowOffset: number;
+  /** Whether the hypervisor's `map` shows it; otherwise accesses come through `barRead`. */
+  readonly mapped: boolean;
 }
 
 export interface VirtioVhostUserEvents {
   'frontend-connected': () => void;
   'frontend-disconnected': (code: string, detail: string) => void;
-  'memory-table': (regions: readonly ShownWindowRegion[]) => void;
+  /** What the window shows from now on. */
+  'memory-table': (regions: readonly FrontendMemoryRegion[]) => void;
   /** The driver broke the rules, and has to reset the device. */
   'needs-reset': (reason: string) => void;
   /** A port of the hypervisor threw. */
   error: (error: Error) => void;
 }
 
-export type { BarDefinition, MsixMessage };
+export type { BarDefinition, Binding, Layout, Logger, MsixMessage, PciId };

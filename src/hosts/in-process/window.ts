@@ -10,7 +10,10 @@ export class PortWindow implements WindowHost {
   readonly block: WindowBlock;
   #mapped: readonly ShownWindowRegion[] = [];
 
-  constructor(private readonly port: WindowPort) {
+  constructor(
+    private readonly port: WindowPort,
+    private readonly failed: (error: unknown) => void,
+  ) {
     this.size = port.size;
     this.dynamic = port.map !== undefined && port.unmap !== undefined;
     this.block = new WindowBlock(port.size);
@@ -23,7 +26,8 @@ export class PortWindow implements WindowHost {
     try {
       await this.#change(wanted);
     } catch (error) {
-      await this.#change(before);
+      // What cannot be put back either is less telling than what went wrong first.
+      await this.#change(before).catch(this.failed);
       throw error;
     }
     // Regions that are mapped are served too: a hypervisor may trap at any time.

@@ -3,8 +3,8 @@ import { VfioUserError } from 'vfio-ts-bindings';
 import { errorCode } from '../../errors.js';
 import type { Native } from '../../native.js';
 import { MappedMemory } from '../../virtio/mapped-memory.js';
-import type { FileMapping } from './file-mappings.js';
-import { FileMappings } from './file-mappings.js';
+import type { FileMapping } from '../file-mappings.js';
+import { FileMappings } from '../file-mappings.js';
 
 /**
  * The guest's memory as the client describes it with DMA_MAP and DMA_UNMAP. The client's own

@@ -1,4 +1,4 @@
-import type { Native, NativeMemory } from '../../native.js';
+import type { Native, NativeMemory } from '../native.js';
 
 /** One mapping of a file, shared by everything that refers to the file. */
 export interface FileMapping {
