@@ -167,6 +167,9 @@ export class NetFrontend {
     if (this.hasProtocol(VHOST_USER_PROTOCOL_F_STATUS)) {
       await this.connection.set(messages.SET_STATUS, BigInt(RUNNING_STATUS));
     }
+    // A net backend discards what lies in a ring that is not enabled yet. A reply says that it has
+    // seen everything before it, with or without acknowledgements.
+    await this.connection.get(messages.GET_FEATURES, undefined);
     for (const pair of this.pairs) pair.fill();
     this.log.info({ queuePairs: this.pairs.length }, 'frontend started');
   }
