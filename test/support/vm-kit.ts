@@ -1,3 +1,4 @@
+import { applianceImage } from './appliance-image.js';
 import { guestImage, type GuestImage } from './guest-image.js';
 import { nodeGuestImage } from './node-guest-image.js';
 import { Unavailable } from './packages.js';
@@ -20,5 +21,12 @@ export async function nodeVmKit(): Promise<VmKit> {
 export async function vmKit(): Promise<VmKit> {
   if (process.getuid?.() !== 0) throw new Unavailable('only root can build and run test VMs');
   const [qemu, image] = await Promise.all([qemuRoot(), guestImage()]);
+  return { qemu, image };
+}
+
+/** The same with a guest that also has packaged vhost-user backends, see {@link applianceImage}. */
+export async function applianceKit(): Promise<VmKit> {
+  if (process.getuid?.() !== 0) throw new Unavailable('only root can build and run test VMs');
+  const [qemu, image] = await Promise.all([qemuRoot(), applianceImage()]);
   return { qemu, image };
 }

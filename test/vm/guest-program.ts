@@ -16,9 +16,14 @@ export class GuestProgram {
   ) {}
 
   /** Starts `node ARGS` in the project's folder; `name` tells programs of one guest apart. */
-  static async start(vm: Vm, name: string, args: string): Promise<GuestProgram> {
+  static start(vm: Vm, name: string, args: string): Promise<GuestProgram> {
+    return GuestProgram.command(vm, name, `node ${args}`);
+  }
+
+  /** Starts any command, in the same folder. */
+  static async command(vm: Vm, name: string, command: string): Promise<GuestProgram> {
     const files = `>/tmp/${name}.out 2>/tmp/${name}.err`;
-    const run = `cd ${GUEST_PROJECT}; node ${args} ${files} & echo $! >/tmp/${name}.pid; wait $!; echo $? >/tmp/${name}.rc`;
+    const run = `cd ${GUEST_PROJECT}; ${command} ${files} & echo $! >/tmp/${name}.pid; wait $!; echo $? >/tmp/${name}.rc`;
     await vm.shell(`mkdir -p /tmp; rm -f /tmp/${name}.*; (${run}) >/dev/null 2>&1 </dev/null &`);
     return new GuestProgram(vm, name);
   }

@@ -19,7 +19,8 @@ const KERNEL_ARGUMENTS = [
   'intel_iommu=on',
   'hugepages=8',
 ];
-const BOOT_TIMEOUT = 60_000;
+/** An emulated guest beside busy neighbours on two cores takes its time. */
+const BOOT_TIMEOUT = 120_000;
 const STOP_TIMEOUT = 10_000;
 /** Not longer: a QEMU that still waits for some socket at its start will not answer at all. */
 const QUIT_TIMEOUT = 2_000;

@@ -1,0 +1,100 @@
+import { join } from 'node:path';
+import { APPLIANCE_MEMORY } from '../../support/appliance-image.js';
+import type { VmKit } from '../../support/vm-kit.js';
+import { DeviceProcess } from '../device-process.js';
+import { GuestProgram } from '../guest-program.js';
+import { vfioUserArguments } from '../qemu-arguments.js';
+import { Vm } from '../qemu.js';
+
+/** One frontend that an appliance serves. */
+export interface Service {
+  readonly device: DeviceProcess;
+  readonly uuid: string;
+  /** The file that is the window, and the frontend VM's RAM. */
+  readonly ram: string;
+  /** Inside the appliance: where the backend listens. */
+  readonly socket: string;
+}
+
+/** What a guest under TCG must have for DPDK, which needs SSE 4.2. */
+const CPU = ['-cpu', 'max'];
+const BRIDGE_TIMEOUT = 120_000;
+
+function uuidOf(index: number): string {
+  return `6a1b2c3d-0011-2233-4455-66778899aa${String(index).padStart(2, '0')}`;
+}
+
+/**
+ * An appliance VM on an unpatched QEMU with a vIOMMU, one device per frontend, and in it one
+ * `vvu bridge` for all of them and a packaged backend.
+ *
+ * The one owner calls `close()`, whatever happened.
+ */
+export class Appliance {
+  bridge: GuestProgram | undefined;
+  backend: GuestProgram | undefined;
+
+  private constructor(
+    readonly vm: Vm,
+    readonly services: readonly Service[],
+  ) {}
+
+  /** Boots it; `sizes` are the RAM sizes of its frontends, whose files are made in `folder`. */
+  static async start(kit: VmKit, folder: string, sizes: readonly string[]): Promise<Appliance> {
+    const services: Service[] = [];
+    try {
+      for (const [index, size] of sizes.entries()) {
+        const ram = join(folder, `ram-${index}`);
+        const uuid = uuidOf(index);
+        const window = `path=${ram},size=${size}`;
+        const device = await DeviceProcess.start({ layout: 'split', window, uuid });
+        services.push({ device, uuid, ram, socket: `/tmp/backend-${index}.sock` });
+      }
+      const args = services.flatMap(({ device }) => vfioUserArguments(device.vfioUser));
+      const vm = await Vm.start(kit, {
+        iommu: true,
+        cpus: 2,
+        memory: { size: APPLIANCE_MEMORY },
+        args: [...CPU, ...args],
+      });
+      return new Appliance(vm, services);
+    } catch (error) {
+      for (const { device } of services) await device.close();
+      throw error;
+    }
+  }
+
+  /** Starts the bridge and waits until it has found its devices; the backend may come later. */
+  async startBridge(): Promise<void> {
+    const bridges = this.services.map(({ uuid, socket }) => {
+      return { device: `uuid:${uuid}`, socket, bind: 'vfio-pci' };
+    });
+    const config = JSON.stringify({ bridges });
+    await this.vm.shell(`mkdir -p /tmp; echo '${config}' > /tmp/bridges.json`);
+    const args = 'dist/src/cli/main.js bridge --json --config /tmp/bridges.json';
+    this.bridge = await GuestProgram.start(this.vm, 'bridge', args);
+    for (const service of this.services) {
+      const ready = await this.bridge.event('ready', BRIDGE_TIMEOUT);
+      if (typeof ready['socket'] !== 'string') throw new Error(`not ready: ${service.uuid}`);
+    }
+  }
+
+  /** Starts a backend: any command of the guest that listens on the sockets of the services. */
+  async startBackend(command: string): Promise<void> {
+    this.backend = await GuestProgram.command(this.vm, 'backend', command);
+  }
+
+  /** All that tells why something did not work. */
+  async log(): Promise<string> {
+    const parts = this.services.map(({ device }) => device.log);
+    for (const program of [this.bridge, this.backend]) {
+      parts.push((await program?.log().catch((error: unknown) => String(error))) ?? '');
+    }
+    return [...parts, this.vm.log].join('\n');
+  }
+
+  async close(): Promise<void> {
+    await this.vm.close();
+    for (const { device } of this.services) await device.close();
+  }
+}
