@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, realpath, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, realpath, rm, stat, symlink } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { cached } from './cache.js';
 import { runCommand } from './command.js';
@@ -32,15 +32,25 @@ export async function applianceImage(): Promise<GuestImage> {
   const states = await Promise.all(
     [...files].map(async (file) => `${file} ${(await stat(file)).size}`),
   );
-  const backends = await cached('guest-backends', [busybox, ...states], async (directory) => {
-    const tree = join(directory, 'tree');
-    for (const file of files) {
-      await mkdir(join(tree, dirname(file)), { recursive: true });
-      await copyFile(file, join(tree, file));
-    }
-    await packInitrd(busybox, tree, join(directory, 'archive'));
-    await rm(tree, { recursive: true });
-  });
+  const backends = await cached(
+    'guest-backends',
+    ['linked', busybox, ...states],
+    async (directory) => {
+      const tree = join(directory, 'tree');
+      const copies = new Map<string, string>();
+      for (const file of files) {
+        await mkdir(join(tree, dirname(file)), { recursive: true });
+        // Names of one file stay names of one file, or the loader would load it twice.
+        const real = await realpath(file);
+        const copy = copies.get(real);
+        if (copy === undefined) await copyFile(file, join(tree, file));
+        else await symlink(copy, join(tree, file));
+        copies.set(real, copy ?? file);
+      }
+      await packInitrd(busybox, tree, join(directory, 'archive'));
+      await rm(tree, { recursive: true });
+    },
+  );
   const parts = [image.initrd, join(backends, 'archive')];
   const entry = await cached('guest-appliance', parts, async (directory) => {
     await runCommand('sh', ['-c', 'cat "$@" > initrd', 'sh', ...parts], { cwd: directory });

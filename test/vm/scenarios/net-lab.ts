@@ -20,8 +20,8 @@ export interface NetKits {
 
 const FRONTEND_MEMORY = '192M';
 const GUEST_TIMEOUT = 180_000;
-/** Packet buffers that hold a jumbo frame, and the frames that testpmd accepts. */
-const BUFFERS = '--total-num-mbufs=4096 --mbuf-size=2176 --max-pkt-len=9018 --enable-scatter';
+/** The vhost PMD spreads what is larger, up to 64 KiB, over several buffers. */
+const BUFFERS = '--total-num-mbufs=4096 --mbuf-size=2176';
 
 /**
  * Two Linux VMs on a wire that a third one makes: testpmd forwards between two devices of the
@@ -74,7 +74,9 @@ export class NetLab {
     const sockets = this.appliance.services.map(({ socket }) => socket).join(' ');
     // Ends when its standard input does, so there is one that stays open.
     const program = `${TESTPMD} ${eal} ${vdevs.join(' ')} -- ${forward} --stats-period 3600`;
-    await this.appliance.startBackend(`sh -c 'rm -f ${sockets}; exec ${program}'`);
+    await this.appliance.startBackend(
+      `sh -c 'mkdir -p /var/run; rm -f ${sockets}; exec ${program}'`,
+    );
   }
 
   async startFrontend(index: number): Promise<Vm> {
@@ -136,7 +138,10 @@ export class NetLab {
   async transfer(from: number, mib: number): Promise<Transfer> {
     const [source, target] = [this.frontend(from), this.frontend(1 - from)];
     await source.shell(`head -c ${mib * 2 ** 20} /dev/urandom > /tmp/data`, GUEST_TIMEOUT);
-    await target.shell('(nc -l -p 5001 > /tmp/got; echo done > /tmp/end) >/dev/null 2>&1 &');
+    // busybox' nc ends its side with its input, which the sender would take for the end of all:
+    // a fifo that is open for writing, too, never ends.
+    const listen = 'nc -l -p 5001 <>/tmp/open > /tmp/got; echo done > /tmp/end';
+    await target.shell(`[ -p /tmp/open ] || mkfifo /tmp/open; (${listen}) >/dev/null 2>&1 &`);
     await target.shell('until netstat -ltn | grep -q :5001; do sleep 0.1; done', GUEST_TIMEOUT);
     const before = await packets(source);
     const began = Date.now();
