@@ -3,7 +3,7 @@ import { TESTPMD } from '../../support/appliance-image.js';
 import type { VmKit } from '../../support/vm-kit.js';
 import { vhostUserNetArguments } from '../qemu-arguments.js';
 import { Vm } from '../qemu.js';
-import { Appliance, type Service } from './appliance.js';
+import { Appliance } from './appliance.js';
 
 export interface NetLabOptions {
   readonly queuePairs: number;
@@ -80,7 +80,8 @@ export class NetLab {
   }
 
   async startFrontend(index: number): Promise<Vm> {
-    const service = this.appliance.services[index] as Service;
+    const service = this.appliance.services[index];
+    if (service === undefined) throw new Error(`there is no device ${index}`);
     const { queuePairs } = this.options;
     const vm = await Vm.start(this.kits.frontend, {
       memory: { size: FRONTEND_MEMORY, path: service.ram },
@@ -133,7 +134,6 @@ export class NetLab {
 
   /**
    * Random bytes through TCP, checked by their SHA-256 on both ends.
-   * @returns the two checksums, and the packets that the sender's interface counted
    */
   async transfer(from: number, mib: number): Promise<Transfer> {
     const [source, target] = [this.frontend(from), this.frontend(1 - from)];
@@ -165,9 +165,11 @@ export class NetLab {
 
 export interface Transfer {
   readonly bytes: number;
+  /** SHA-256, as sha256sum prints it, of what was sent and of what arrived. */
   readonly sent: string;
   readonly received: string;
   readonly seconds: number;
+  /** What the sender's interface counted. */
   readonly packets: number;
 }
 
