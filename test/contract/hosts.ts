@@ -15,7 +15,7 @@ export interface ContractDevice {
 
 export interface ContractHost {
   readonly name: string;
-  start(t: ExecutionContext): Promise<ContractDevice>;
+  readonly start: (t: ExecutionContext) => Promise<ContractDevice>;
 }
 
 const inProcess = (['segments', 'accessor'] as const).flatMap((memory) =>
