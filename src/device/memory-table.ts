@@ -1,16 +1,21 @@
 import { VvuError, errorMessage } from '../errors.js';
 import type { Native, NativeMemory } from '../native.js';
-import type { FrontendRegion, ShownRegion } from '../tunnel/ports.js';
+import type { FrontendLog, FrontendRegion, ShownRegion } from '../tunnel/ports.js';
 import type { PlacedRegion } from './placement.js';
-import { packForGuest, placeRegions } from './placement.js';
+import { packForGuest, placeLog, placeRegions } from './placement.js';
 import type { ShownWindowRegion, WindowHost } from './ports.js';
 import type { CheckedRegion } from './region.js';
 import { checkOverlaps, checkRegion, describeRegion, isSameRegion } from './region.js';
 
 type Memory = Pick<Native, 'map' | 'fdInfo' | 'closeFd'>;
 
-/** A region of the table with everything the device holds for it. */
-interface Entry extends PlacedRegion<CheckedRegion> {
+/** A region and its place; `log` marks the dirty log, which is no region of the table. */
+interface Planned extends PlacedRegion<CheckedRegion> {
+  readonly log?: true;
+}
+
+/** A region with everything the device holds for it. */
+interface Entry extends Planned {
   readonly memory: NativeMemory | undefined;
   readonly memoryOffset: number;
 }
@@ -41,8 +46,8 @@ export class MemoryTable {
   set(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
     return this.#change(regions, (fresh) => {
       checkOverlaps(fresh);
-      const placed = placeRegions(this.window, [], fresh);
-      return { kept: [], placed };
+      const kept = this.#entries.filter((entry) => entry.log);
+      return { kept, placed: placeRegions(this.window, kept, fresh) };
     }).then((added) => packForGuest(added).map(tellGuest));
   }
 
@@ -53,7 +58,8 @@ export class MemoryTable {
   async add(region: FrontendRegion): Promise<ShownRegion> {
     const added = await this.#change([region], (fresh) => {
       const kept = this.#entries;
-      checkOverlaps([...kept.map((entry) => entry.region), ...fresh]);
+      const table = kept.filter((entry) => !entry.log);
+      checkOverlaps([...table.map((entry) => entry.region), ...fresh]);
       return { kept, placed: placeRegions(this.window, kept, fresh) };
     });
     return tellAbsolute(added[0], region);
@@ -63,12 +69,28 @@ export class MemoryTable {
   async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
     let removed: Entry | undefined;
     await this.#change([], () => {
-      removed = this.#entries.find((entry) => isSameRegion(entry.region, named));
+      const table = this.#entries.filter((entry) => !entry.log);
+      removed = table.find((entry) => isSameRegion(entry.region, named));
       if (removed) return { kept: this.#entries.filter((entry) => entry !== removed), placed: [] };
       const what = `${describeRegion(named)} is not in the table`;
       throw new VvuError('REGION_UNKNOWN', 'request', what);
     });
     return tellAbsolute(removed, named);
+  }
+
+  /**
+   * Shows the dirty log in the place of an earlier one. Takes ownership of the fd. The log stays
+   * where it is when the table changes, and goes with the frontend.
+   * @returns its absolute offset in the window
+   */
+  async setLog(log: FrontendLog): Promise<bigint> {
+    const source = { ...log, guestAddress: 0n, userAddress: 0n };
+    const [entry] = await this.#change([source], (fresh) => {
+      const kept = this.#entries.filter((one) => !one.log);
+      const placed = fresh.map((region) => placeLog(this.window, kept, region));
+      return { kept, placed: placed.map((one) => ({ ...one, log: true as const })) };
+    });
+    return BigInt(entry?.placement.offset ?? 0);
   }
 
   /** Forgets everything: the window shows nothing of this frontend when this resolves. */
@@ -91,7 +113,7 @@ export class MemoryTable {
     sources: readonly FrontendRegion[],
     plan: (fresh: CheckedRegion[]) => {
       kept: readonly Entry[];
-      placed: PlacedRegion<CheckedRegion>[];
+      placed: readonly Planned[];
     },
   ): Promise<readonly Entry[]> {
     const generation = this.#generation;
@@ -138,7 +160,7 @@ export class MemoryTable {
     }
   }
 
-  #map(placed: PlacedRegion<CheckedRegion>): Entry {
+  #map(placed: Planned): Entry {
     const { region, placement } = placed;
     if (placement.kind === 'preset') return { ...placed, memory: undefined, memoryOffset: 0 };
     const start = region.fileOffset - (region.fileOffset % region.blockSize);

@@ -45,6 +45,27 @@ export function placeRegions<R extends PlaceableRegion>(
   return placed;
 }
 
+/**
+ * Finds the place of the dirty log: the window's last region, at a page behind all others (the
+ * draft's region M), so that a table of more regions does not move it. Where there is no room
+ * behind them it goes to the first gap.
+ *
+ * @throws VvuError `WINDOW_FULL` or `WINDOW_ALIAS` (scope request), as for other regions
+ */
+export function placeLog<R extends PlaceableRegion>(
+  window: Pick<WindowHost, 'size' | 'preset' | 'dynamic'>,
+  occupied: readonly PlacedRegion<R>[],
+  log: R,
+): PlacedRegion<R> {
+  const placement = placeOne(window, occupied, log);
+  if (placement.kind === 'preset') return { region: log, placement };
+  const ends = occupied.map(({ region, placement: { offset } }) => offset + region.length);
+  const end = Math.max(window.preset?.size ?? 0, ...ends);
+  const offset = Math.ceil(end / WINDOW_PAGE) * WINDOW_PAGE;
+  if (offset + log.length > window.size) return { region: log, placement };
+  return { region: log, placement: { ...placement, offset } };
+}
+
 function placeOne<R extends PlaceableRegion>(
   window: Pick<WindowHost, 'size' | 'preset' | 'dynamic'>,
   taken: readonly PlacedRegion<R>[],

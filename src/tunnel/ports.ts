@@ -14,6 +14,15 @@ export interface FrontendRegion {
   readonly fd: number;
 }
 
+/** The dirty log of SET_LOG_BASE ("Log description"): one bit per page of 4 KiB. */
+export interface FrontendLog {
+  readonly size: bigint;
+  /** Offset of the log in its file. */
+  readonly mmapOffset: bigint;
+  /** The file. Ownership passes to the device with the call, whatever its outcome. */
+  readonly fd: number;
+}
+
 /** The same region as the guest is told about it: at which place of the window it lies. */
 export interface ShownRegion {
   readonly guestAddress: bigint;
