@@ -40,7 +40,7 @@ void Memory::Define(Instance& instance) {
            Method<&Memory::CopyFrom>("copyFrom"), Method<&Memory::Fill>("fill"),
            Method<&Memory::View>("view"), Method<&Memory::Load<uint16_t>>("loadU16"),
            Method<&Memory::Load<uint32_t>>("loadU32"), Method<&Memory::Store<uint16_t>>("storeU16"),
-           Method<&Memory::Store<uint32_t>>("storeU32"), Method<&Memory::Release>("release")}));
+           Method<&Memory::Store<uint32_t>>("storeU32"), Method<&Memory::OrByte>("orByte"), Method<&Memory::Release>("release")}));
 }
 
 Napi::Value Memory::Map(const Napi::CallbackInfo& info) {
@@ -198,6 +198,14 @@ Napi::Value Memory::Store(const Napi::CallbackInfo& info) {
   CheckAligned<Word>(address);
   StoreShared(address, &value, sizeof(value));
   return info.Env().Undefined();
+}
+
+Napi::Value Memory::OrByte(const Napi::CallbackInfo& info) {
+  const uint64_t offset = ToInteger(info[0], "offset");
+  const auto bits = static_cast<uint8_t>(ToInteger(info[1], "bits", 255));
+  uint8_t* address = mapping_->WritableRange(offset, 1);
+  const uint8_t before = __atomic_fetch_or(address, bits, __ATOMIC_SEQ_CST);
+  return Napi::Number::New(info.Env(), before);
 }
 
 Napi::Value Memory::Release(const Napi::CallbackInfo& info) {

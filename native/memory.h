@@ -45,6 +45,7 @@ class Memory : public Wrapped<Memory>, private Resource {
   Napi::Value Load(const Napi::CallbackInfo& info);
   template <typename Word>
   Napi::Value Store(const Napi::CallbackInfo& info);
+  Napi::Value OrByte(const Napi::CallbackInfo& info);
   Napi::Value Release(const Napi::CallbackInfo& info);
 
   std::shared_ptr<Instance> instance_;

@@ -165,6 +165,8 @@ export interface NativeMemory {
   loadU32(offset: number): number;
   storeU16(offset: number, value: number): void;
   storeU32(offset: number, value: number): void;
+  /** Sets bits of a byte in one atomic, sequentially consistent step; returns what it was before. */
+  orByte(offset: number, bits: number): number;
   release(): void;
 }
 

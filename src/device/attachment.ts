@@ -1,6 +1,7 @@
 import type { Native } from '../native.js';
 import type {
   DoorbellKind,
+  FrontendLog,
   FrontendRegion,
   ShownRegion,
   TunnelBackend,
@@ -57,6 +58,10 @@ export class FrontendAttachment implements TunnelBackend {
 
   async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
     return this.#report(await this.memory.remove(region));
+  }
+
+  async setLog(log: FrontendLog): Promise<bigint> {
+    return this.#report(await this.memory.setLog(log));
   }
 
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {

@@ -270,8 +270,8 @@ export class VhostUserDevice implements VirtioDevice {
   #memoryChanged(regions: readonly ShownWindowRegion[]): void {
     const table = regions.map(
       ({ region: { guestAddress, length }, placement: { offset, kind } }) =>
-        `guest 0x${guestAddress.toString(16)} + 0x${length.toString(16)} ` +
-        `at 0x${offset.toString(16)} (${kind})`,
+        `${guestAddress === undefined ? 'log' : `guest 0x${guestAddress.toString(16)}`} ` +
+        `+ 0x${length.toString(16)} at 0x${offset.toString(16)} (${kind})`,
     );
     this.#log.info({ regions: table }, 'memory table');
     this.events.emit('memory-table', regions);

@@ -194,7 +194,7 @@ export class MemoryTable {
 function shownEntry(entry: Entry): ShownWindowRegion {
   const { region, placement, memory, memoryOffset } = entry;
   const { fd, fileOffset, length } = region;
-  const { guestAddress } = region.source;
+  const guestAddress = entry.log ? undefined : region.source.guestAddress;
   return { region: { guestAddress, fd, fileOffset, length, memory, memoryOffset }, placement };
 }
 

@@ -30,8 +30,8 @@ export interface KickHost {
 
 /** A part of a frontend's memory as the device holds it. */
 export interface WindowRegion {
-  /** Where the frontend's guest has it; for logs. */
-  readonly guestAddress: bigint;
+  /** Where the frontend's guest has it, for logs; undefined for the dirty log. */
+  readonly guestAddress: bigint | undefined;
   /** The frontend's file; owned by the device, valid while the region is shown. */
   readonly fd: number;
   /** First byte in the file (the region's mmap_offset as the frontend sent it). */

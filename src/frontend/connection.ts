@@ -61,9 +61,13 @@ export class FrontendConnection {
     return this.ended !== undefined;
   }
 
-  /** Sends a request that has a reply of its own. */
-  async get<Q, R>(descriptor: MessageDescriptor<Q, R>, value: Q): Promise<R> {
-    const frame = await this.request(descriptor, value, [], false);
+  /** Sends a request that has a reply of its own. The fds stay the caller's. */
+  async get<Q, R>(
+    descriptor: MessageDescriptor<Q, R>,
+    value: Q,
+    fds: readonly number[] = [],
+  ): Promise<R> {
+    const frame = await this.request(descriptor, value, fds, false);
     return descriptor.replyPayload.decode(frame.payload, nativeOrder);
   }
 

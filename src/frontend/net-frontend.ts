@@ -2,11 +2,14 @@ import { VvuError } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import { native as realNative, type Native, type NativeSocket } from '../native.js';
 import {
+  VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_STATUS,
+  VHOST_VRING_F_LOG,
   featureBit,
   featureBits,
   frontendMessages as messages,
@@ -26,6 +29,7 @@ import { FrontendRam, type RamOptions } from './ram.js';
 
 const VIRTIO_NET_F_MRG_RXBUF = 15;
 const PROTOCOL_FEATURES = featureBits(
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
@@ -175,6 +179,30 @@ export class NetFrontend {
   }
 
   /**
+   * Asks for dirty logging, as a VMM that begins to migrate does, in the order in which QEMU does.
+   * @param file the log, one bit for each page of RAM; stays the caller's
+   */
+  async startLogging(file: { readonly fd: number; readonly size: number }): Promise<void> {
+    const { connection } = this;
+    const log = { mmapSize: BigInt(file.size), mmapOffset: 0n };
+    await connection.get(messages.SET_LOG_BASE, log, [file.fd]);
+    await connection.set(messages.SET_FEATURES, this.features | featureBit(VHOST_F_LOG_ALL));
+    for (const { receive, transmit } of this.pairs) {
+      await this.setAddresses(receive.config, 1 << VHOST_VRING_F_LOG);
+      await this.setAddresses(transmit.config, 1 << VHOST_VRING_F_LOG);
+    }
+  }
+
+  /** The end of logging: the migration is over, or was given up. */
+  async stopLogging(): Promise<void> {
+    await this.connection.set(messages.SET_FEATURES, this.features);
+    for (const { receive, transmit } of this.pairs) {
+      await this.setAddresses(receive.config, 0);
+      await this.setAddresses(transmit.config, 0);
+    }
+  }
+
+  /**
    * Stops all rings.
    * @returns the next available index per vring, as the backend reported it
    */
@@ -249,26 +277,31 @@ export class NetFrontend {
   }
 
   private async startRing(config: NetQueuePair['receive']['config']): Promise<void> {
-    const { connection, ram } = this;
+    const { connection } = this;
     const { index, size } = config;
     const notifiers = this.notifiers[index];
     if (notifiers === undefined) return;
     await connection.set(messages.SET_VRING_NUM, { index, num: size });
     await connection.set(messages.SET_VRING_BASE, { index, num: 0 });
-    await connection.set(messages.SET_VRING_ADDR, {
-      index,
-      flags: 0,
-      descriptor: ram.userAddress(config.descriptorArea),
-      used: ram.userAddress(config.deviceArea),
-      available: ram.userAddress(config.driverArea),
-      log: 0n,
-    });
+    await this.setAddresses(config, 0);
     const fd = { index, noFd: false };
     await connection.set(messages.SET_VRING_CALL, fd, [notifiers.call]);
     await connection.set(messages.SET_VRING_KICK, fd, [notifiers.kick]);
     if (this.hasProtocolFeatures()) {
       await connection.set(messages.SET_VRING_ENABLE, { index, num: 1 });
     }
+  }
+
+  private setAddresses(config: NetQueuePair['receive']['config'], flags: number): Promise<void> {
+    const { ram } = this;
+    return this.connection.set(messages.SET_VRING_ADDR, {
+      index: config.index,
+      flags,
+      descriptor: ram.userAddress(config.descriptorArea),
+      used: ram.userAddress(config.deviceArea),
+      available: ram.userAddress(config.driverArea),
+      log: BigInt(config.deviceArea),
+    });
   }
 
   private hasProtocol(feature: number): boolean {

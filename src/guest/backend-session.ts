@@ -1,9 +1,11 @@
 /** The vhost-user conversation with one frontend, from connect to disconnect. */
 import { VvuError } from '../errors.js';
 import {
+  VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
@@ -12,6 +14,7 @@ import {
   featureBits,
   type ConfigSpace,
   type FrontendMessageName,
+  type LogBase,
   type MemoryRegion,
   type RequestOf,
   type VringAddress,
@@ -24,6 +27,7 @@ import {
   isQueueSize,
 } from '../virtio/ring-constants.js';
 import type { BackendDevice } from './backend-device.js';
+import { DirtyLog } from './dirty-log.js';
 import { FrontendMemory, MAX_MEMORY_SLOTS } from './frontend-memory.js';
 import type { Doorbell } from './notifications.js';
 import type { WindowAccess } from './pci-access.js';
@@ -37,6 +41,7 @@ export type SessionHandlers = {
 const RING_FEATURES = VIRTIO_F_VERSION_1 | VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX;
 const PROTOCOL_FEATURES = featureBits(
   VHOST_USER_PROTOCOL_F_MQ,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
@@ -46,6 +51,7 @@ const PROTOCOL_FEATURES = featureBits(
 export interface SessionPorts {
   readonly window: WindowAccess;
   doorbell(vring: number): Doorbell;
+  logDoorbell(): Doorbell;
   /** A ring failed while it was served. */
   ringFailed(vring: number, error: unknown): void;
 }
@@ -66,6 +72,8 @@ export class BackendSession {
   features = 0n;
   protocolFeatures = 0n;
   private status = 0;
+  private log: DirtyLog | undefined;
+  private logFd = false;
   private readonly vrings: readonly Vring[];
 
   constructor(
@@ -74,7 +82,9 @@ export class BackendSession {
   ) {
     this.memory = new FrontendMemory(ports.window);
     this.offeredFeatures =
-      device.features | RING_FEATURES | featureBit(VHOST_USER_F_PROTOCOL_FEATURES);
+      device.features |
+      RING_FEATURES |
+      featureBits(VHOST_USER_F_PROTOCOL_FEATURES, VHOST_F_LOG_ALL);
     this.offeredProtocolFeatures =
       PROTOCOL_FEATURES |
       device.protocolFeatures |
@@ -98,6 +108,7 @@ export class BackendSession {
       vring.reset();
     }
     this.memory.clear();
+    this.log = this.memory.log = undefined;
   }
 
   private createHandlers(): SessionHandlers {
@@ -116,6 +127,8 @@ export class BackendSession {
       SET_MEM_TABLE: (regions) => this.setMemoryTable(regions),
       ADD_MEM_REG: (region) => this.addRegion(region),
       REM_MEM_REG: (region) => this.removeRegion(region),
+      SET_LOG_BASE: (log) => this.setLog(log),
+      SET_LOG_FD: () => void (this.logFd = true),
       SET_VRING_NUM: ({ index, num }) => this.setSize(this.stopped(index), num),
       SET_VRING_BASE: ({ index, num }) => this.setBase(this.stopped(index), num),
       SET_VRING_ADDR: (addresses) => this.setAddresses(addresses),
@@ -152,6 +165,7 @@ export class BackendSession {
       throw refuse('FEATURES', `features 0x${unknown.toString(16)} were not offered`);
     }
     this.features = features;
+    this.updateLogging();
     this.device.featuresAccepted(features);
     // "Ring states": without protocol features there is no SET_VRING_ENABLE.
     if ((features & featureBit(VHOST_USER_F_PROTOCOL_FEATURES)) === 0n) {
@@ -165,6 +179,21 @@ export class BackendSession {
       throw refuse('FEATURES', `protocol features 0x${unknown.toString(16)} were not offered`);
     }
     this.protocolFeatures = features;
+  }
+
+  /** Each log replaces the one before; the frontend sends a larger one when its memory grows. */
+  private setLog(log: LogBase): bigint {
+    if (!('mmapSize' in log)) throw refuse('LOG_ADDRESS', 'a log without a file');
+    const doorbell = this.ports.logDoorbell();
+    this.log = new DirtyLog(this.ports.window, log, () => (this.logFd ? doorbell : undefined));
+    this.updateLogging();
+    return 0n;
+  }
+
+  /** "Migration": VHOST_F_LOG_ALL starts and stops the logging of all stores. */
+  private updateLogging(): void {
+    const wanted = (this.features & featureBit(VHOST_F_LOG_ALL)) !== 0n;
+    this.memory.log = wanted ? this.log : undefined;
   }
 
   private setMemoryTable(regions: readonly MemoryRegion[]): void {
@@ -219,6 +248,7 @@ export class BackendSession {
         old.available === addresses.available &&
         old.used === addresses.used;
       if (!same) throw refuse('VRING_RUNNING', `vring ${vring.index} is running`);
+      vring.addresses = addresses;
       return;
     }
     vring.addresses = addresses;
@@ -252,6 +282,7 @@ export class BackendSession {
       features: this.features,
       inOrder: this.device.inOrder,
       doorbell: this.ports.doorbell(index),
+      log: () => this.log,
       onFailure: (error) => this.ports.ringFailed(index, error),
     });
     try {

@@ -60,6 +60,7 @@ export class VhostUserBackend {
     this.session = new BackendSession(this.device, {
       window: this.driver.window,
       doorbell: (vring) => this.doorbell(vring),
+      logDoorbell: () => this.driver.logDoorbell(),
       ringFailed: (vring, error) =>
         this.log.warn({ vring, code: errorCode(error), error: errorMessage(error) }, 'ring failed'),
     });
@@ -94,7 +95,7 @@ export class VhostUserBackend {
     const descriptor = frontendMessage(frame.request);
     try {
       const value = this.handle(session, frame, descriptor);
-      if (descriptor?.reply === 'always') {
+      if (repliesItself(descriptor)) {
         this.send(frame.request, descriptor.replyPayload.encode(value, 'LE'));
       } else if (frame.needReply && session.acknowledges()) {
         this.send(frame.request, u64.encode(0n, 'LE'));
@@ -138,7 +139,7 @@ export class VhostUserBackend {
     if (!(error instanceof VvuError) || error.scope === 'bug') throw error;
     const name = descriptor?.name ?? frame.request;
     this.log.warn({ message: name, code: error.code, error: error.message }, 'request refused');
-    if (descriptor?.reply === 'always')
+    if (repliesItself(descriptor))
       this.drop(`${name} could not be answered: ${error.message}`);
     else if (frame.needReply && session.acknowledges()) {
       this.send(frame.request, u64.encode(1n, 'LE'));
@@ -154,4 +155,14 @@ export class VhostUserBackend {
     this.log.warn({ reason }, 'frontend is dropped');
     this.driver.dropFrontend(reason);
   }
+}
+
+/**
+ * Whether a message of its own answers the request. The device has taken its fd, and passes what is
+ * answered only with one (SET_LOG_BASE) on only if it had one.
+ */
+function repliesItself(
+  descriptor: MessageDescriptor | undefined,
+): descriptor is MessageDescriptor {
+  return descriptor !== undefined && descriptor.reply !== 'none';
 }

@@ -3,6 +3,7 @@ import { IntervalTable } from 'vfio-ts-bindings';
 import { VvuError } from '../errors.js';
 import type { MemoryRegion } from '../vhost-user/index.js';
 import type { GuestMemory, Iova } from '../virtio/ports.js';
+import type { DirtyLog } from './dirty-log.js';
 import type { WindowAccess } from './pci-access.js';
 
 interface Region {
@@ -33,6 +34,8 @@ function narrow(value: bigint, what: string): number {
  * all or nothing; an access outside of the table throws `DMA_UNMAPPED`.
  */
 export class FrontendMemory implements GuestMemory {
+  /** Where stores are marked, while the frontend wants that (VHOST_F_LOG_ALL). */
+  log: DirtyLog | undefined;
   private table = new IntervalTable<Region>();
   private last: Region | undefined;
 
@@ -128,12 +131,13 @@ export class FrontendMemory implements GuestMemory {
     const region = this.find(iova);
     if (iova + bytes.length <= region.end) {
       this.window.memory.write(iova + region.delta, bytes);
-      return;
+    } else {
+      this.pieces(iova, bytes.length, () => undefined);
+      this.pieces(iova, bytes.length, (offset, from, to) =>
+        this.window.memory.write(offset, bytes.subarray(from, to)),
+      );
     }
-    this.pieces(iova, bytes.length, () => undefined);
-    this.pieces(iova, bytes.length, (offset, from, to) =>
-      this.window.memory.write(offset, bytes.subarray(from, to)),
-    );
+    this.log?.mark(iova, bytes.length);
   }
 
   loadU16(iova: Iova): number {
@@ -142,6 +146,7 @@ export class FrontendMemory implements GuestMemory {
 
   storeU16(iova: Iova, value: number): void {
     this.window.memory.storeU16(this.at(iova, 2), value);
+    this.log?.mark(iova, 2);
   }
 
   loadU32(iova: Iova): number {
@@ -150,6 +155,7 @@ export class FrontendMemory implements GuestMemory {
 
   storeU32(iova: Iova, value: number): void {
     this.window.memory.storeU32(this.at(iova, 4), value);
+    this.log?.mark(iova, 4);
   }
 
   fence(): void {

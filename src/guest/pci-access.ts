@@ -20,6 +20,11 @@ export interface WindowAccess {
   readonly memory: GuestMemory;
   mapped(offset: number, length: number): boolean;
   /**
+   * Sets bits of a byte and returns what it was before: one atomic step where the window is mapped,
+   * a load and a store where it is trapped.
+   */
+  orByte(offset: number, bits: number): number;
+  /**
    * The file in which another process finds [offset, offset + length) of the window: the BAR's
    * sysfs resource file, or over vfio-user the preset file or the one that `region_remap` brought.
    * Undefined where no single file shows the whole range (a trapped part).

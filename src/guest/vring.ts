@@ -1,6 +1,6 @@
 /** One vring of a vhost-user backend: what the frontend said of it, and the running queue. */
 import { VvuError } from '../errors.js';
-import type { VringAddress } from '../vhost-user/index.js';
+import { VHOST_VRING_F_LOG, type VringAddress } from '../vhost-user/index.js';
 import type { GuestMemory, QueueConfig } from '../virtio/ports.js';
 import {
   INDEX_OFFSET,
@@ -10,6 +10,7 @@ import {
   driverAreaBytes,
 } from '../virtio/ring-constants.js';
 import { SplitQueue } from '../virtio/split-queue.js';
+import type { DirtyLog } from './dirty-log.js';
 import type { FrontendMemory } from './frontend-memory.js';
 import type { Doorbell } from './notifications.js';
 
@@ -36,6 +37,8 @@ export interface StartOptions {
   /** Whether the device uses buffers in the order in which they became available. */
   readonly inOrder: boolean;
   readonly doorbell: Doorbell;
+  /** The frontend's log, if it has given one. */
+  readonly log: () => DirtyLog | undefined;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -114,6 +117,7 @@ export class Vring {
 
 export class RunningQueue implements BackendQueue {
   failed = false;
+  private markedUsed: number;
 
   constructor(
     private readonly vring: Vring,
@@ -121,7 +125,9 @@ export class RunningQueue implements BackendQueue {
     readonly ring: SplitQueue,
     readonly memory: GuestMemory,
     private readonly options: StartOptions,
-  ) {}
+  ) {
+    this.markedUsed = ring.position.used;
+  }
 
   get index(): number {
     return this.vring.index;
@@ -132,7 +138,19 @@ export class RunningQueue implements BackendQueue {
   }
 
   flush(): void {
-    if (this.ring.flush() && this.vring.call) this.options.doorbell.ring();
+    const notify = this.ring.flush();
+    this.markUsed();
+    if (notify && this.vring.call) this.options.doorbell.ring();
+  }
+
+  /** VHOST_VRING_F_LOG: the used ring is dirty at log_guest_addr, which need not be its address. */
+  private markUsed(): void {
+    const { addresses } = this.vring;
+    const { used } = this.ring.position;
+    if (used === this.markedUsed || addresses === undefined) return;
+    this.markedUsed = used;
+    if ((addresses.flags & (1 << VHOST_VRING_F_LOG)) === 0) return;
+    this.options.log()?.mark(Number(addresses.log), deviceAreaBytes(this.config.size));
   }
 
   fail(error: unknown): void {

@@ -118,6 +118,15 @@ export class WindowMemory implements WindowAccess, GuestMemory {
     this.memoryFence();
   }
 
+  orByte(offset: number, bits: number): number {
+    const at = this.place(offset, 1);
+    const area = this.areas.find(at);
+    if (area !== undefined) return area.memory.orByte(at - area.start, bits);
+    const before = this.read(offset, 1)[0] ?? 0;
+    if ((before | bits) !== before) this.write(offset, Buffer.of(before | bits));
+    return before;
+  }
+
   /** The BAR offset of a range of the window. */
   private place(offset: number, length: number): number {
     if (!(offset >= 0 && length >= 0 && offset + length <= this.size)) {

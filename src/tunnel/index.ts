@@ -13,6 +13,7 @@ export {
 export type {
   DoorbellKind,
   FrontendEndpoint,
+  FrontendLog,
   FrontendRegion,
   ShownRegion,
   TunnelBackend,

@@ -8,8 +8,8 @@ export const FEATURE_POLICY = {
   MQ: { bit: c.VHOST_USER_PROTOCOL_F_MQ, treatment: 'pass', note: '', test: OFFERED },
   LOG_SHMFD: {
     bit: c.VHOST_USER_PROTOCOL_F_LOG_SHMFD,
-    treatment: 'mask',
-    note: 'the log would be one more region; not yet',
+    treatment: 'pass',
+    note: 'the log is one more region of the window',
     test: OFFERED,
   },
   RARP: { bit: c.VHOST_USER_PROTOCOL_F_RARP, treatment: 'pass', note: '', test: OFFERED },

@@ -4,6 +4,7 @@ import type { MessagePolicy } from './policy.js';
 const REQUESTS = 'every request of a frontend is treated as its row says';
 const START = "QEMU's start of vhost-user-net passes, masked and rewritten where it must be";
 const SLOTS = 'memory regions come and go one by one with CONFIGURE_MEM_SLOTS';
+const LOG_BASE = 'SET_LOG_BASE shows the log and tells the guest its place';
 const LOG = 'SET_LOG_FD binds the log doorbell and passes';
 const DISCARDED = 'every request of the guest is treated as its row says';
 
@@ -25,10 +26,10 @@ export const FRONTEND_POLICY: Readonly<Record<FrontendMessageName, MessagePolicy
     test: START,
   },
   SET_LOG_BASE: {
-    treatment: 'refuse',
+    treatment: 'handle',
     reply: 'u64 or ack',
-    note: 'LOG_SHMFD is masked',
-    test: REQUESTS,
+    note: 'the log is shown behind the regions; mmap_offset becomes its place',
+    test: LOG_BASE,
   },
   SET_LOG_FD: { treatment: 'handle', reply: 'ack', note: 'the log doorbell', test: LOG },
   SET_VRING_NUM: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },

@@ -53,6 +53,12 @@ export interface TunnelBackend {
   /** Matches guest address, size and user address, as the specification asks. */
   removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion>;
   /**
+   * Shows the dirty log instead of an earlier one, which stays on failure.
+   * @returns the log's absolute offset in the window
+   * @throws VvuError of scope `request`, as for a memory table
+   */
+  setLog(log: FrontendLog): Promise<bigint>;
+  /**
    * Binds a doorbell to an eventfd, or unbinds it. Ownership of the fd passes with the call.
    * @throws VvuError of scope `request` when the fd is no eventfd or the index out of range
    */

@@ -2,7 +2,9 @@ import { VvuError } from '../errors.js';
 import {
   encodeFrame,
   frontendMessage,
+  hasOwnReply,
   u64,
+  type LogBase,
   type OutstandingReplies,
   type ByteOrder,
   type Frame,
@@ -13,7 +15,7 @@ import type { Negotiation } from './negotiation.js';
 import { refusesRequest } from './policy.js';
 import type { TunnelBackend } from './ports.js';
 import type { ReceivedFds } from './received-fds.js';
-import { hasOwnReply, type CheckedRequest, type RequestPolicy } from './request-policy.js';
+import type { CheckedRequest, RequestPolicy } from './request-policy.js';
 
 export interface RequestHandlerOptions {
   /** Byte order on the frontend's socket. */
@@ -54,6 +56,10 @@ export class RequestHandler {
         return this.options.memory
           .apply(request as MemoryRequest, fds)
           .then((shown) => this.#forGuest(frame, checked, shown, fds.count));
+      case 'log-base':
+        return this.#log(request, fds).then((shown) =>
+          this.#forGuest(frame, checked, shown, fds.count),
+        );
       case 'kick':
       case 'call':
       case 'err':
@@ -78,6 +84,18 @@ export class RequestHandler {
       return undefined;
     }
     return encodeFrame({ request: frame.request, reply: true }, u64.encode(FAILURE, order), order);
+  }
+
+  /** @throws VvuError of scope `request`; an earlier log stays */
+  async #log(request: FrontendRequest, fds: ReceivedFds): Promise<LogBase> {
+    if (request.name !== 'SET_LOG_BASE' || !('mmapSize' in request.value) || fds.count === 0) {
+      const what = 'SET_LOG_BASE takes a size, an offset and the fd of the log';
+      throw new VvuError('BAD_FDS', 'request', what);
+    }
+    const { mmapSize, mmapOffset } = request.value;
+    const [fd = -1] = fds.takeAll();
+    const place = await this.options.backend.setLog({ size: mmapSize, mmapOffset, fd });
+    return { mmapSize, mmapOffset: place };
   }
 
   #bind(request: FrontendRequest, fds: ReceivedFds): void {

@@ -23,11 +23,6 @@ function refused(code: string, message: string): VvuError {
   return new VvuError(code, 'request', message);
 }
 
-/** Whether the request is answered by a message of its own, with or without REPLY_ACK. */
-export function hasOwnReply(descriptor: MessageDescriptor, fdCount: number): boolean {
-  return descriptor.reply === 'always' || (descriptor.reply === 'with-fd' && fdCount > 0);
-}
-
 /**
  * Decides whether a request may reach the guest. Drivers in the wild abort() on what they dislike,
  * so everything that can be known here is checked here.

@@ -99,3 +99,8 @@ export function describeMessage<Q, R>(
     ...options,
   };
 }
+
+/** Whether the request is answered by a message of its own, with or without REPLY_ACK. */
+export function hasOwnReply(descriptor: MessageDescriptor, fdCount: number): boolean {
+  return descriptor.reply === 'always' || (descriptor.reply === 'with-fd' && fdCount > 0);
+}

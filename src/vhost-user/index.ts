@@ -1,6 +1,7 @@
 /** The vhost-user wire protocol: constants, one descriptor per message, framing. */
 export * from './constants.js';
 export { hex, type ByteOrder, type NoPayload, type PayloadCodec, type PayloadOf } from './codec.js';
+export { hasOwnReply } from './descriptor.js';
 export type {
   MessageDescriptor,
   MessageNeeds,

@@ -84,7 +84,7 @@ export const frontendMessages = {
   /** With LOG_SHMFD only, since a bare address means nothing to another process. */
   SET_LOG_BASE: get(c.VHOST_USER_SET_LOG_BASE, 'SET_LOG_BASE', misc.logBase, u64, {
     reply: 'with-fd',
-    fds: { min: 0, max: 1 },
+    fds: one,
     needs: feature(c.VHOST_USER_PROTOCOL_F_LOG_SHMFD),
     action: 'log-base',
   }),

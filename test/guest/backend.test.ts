@@ -107,10 +107,10 @@ class Peer {
 
 test('features are offered with those of rings and protocol', (t) => {
   const peer = new Peer();
-  const features = (1n << 15n) | (1n << 28n) | (1n << 29n) | (1n << 30n) | (1n << 32n);
+  const features = (1n << 15n) | (1n << 26n) | (1n << 28n) | (1n << 29n) | (1n << 30n) | (1n << 32n);
   t.deepEqual(peer.send(1), [u32(1, 5, 8) + u64(features)]);
-  // MQ 0, REPLY_ACK 3, NET_MTU 4, CONFIG 9, RESET_DEVICE 13, CONFIGURE_MEM_SLOTS 15, STATUS 16.
-  const protocol = 0x1_a219n;
+  // MQ 0, LOG_SHMFD 1, REPLY_ACK 3, NET_MTU 4, CONFIG 9, RESET_DEVICE 13, CONFIGURE_MEM_SLOTS 15, STATUS 16.
+  const protocol = 0x1_a21bn;
   t.deepEqual(peer.send(15), [u32(15, 5, 8) + u64(protocol)]);
   t.deepEqual(peer.send(17), [u32(17, 5, 8) + u64(2)]);
   t.deepEqual(peer.send(36), [u32(36, 5, 8) + u64(256)]);
@@ -182,7 +182,7 @@ test('bad requests are refused with an error, and change nothing', (t) => {
   const log = [...peer.model.log];
   const bad: [number, string][] = [
     [2, u64(1n << 40n)], // a feature that was not offered
-    [16, u64(1n << 1n)], // LOG_SHMFD was not offered
+    [16, u64(1n << 2n)], // RARP was not offered
     [5, u32(0, 0)], // no regions
     [5, u32(2, 0) + u64(0, 0x10000, 0, 0)], // fewer regions than it says
     [5, u32(2, 0) + u64(0, 0x1000, 0, 0, 0, 0x1000, 0, 0)], // overlap

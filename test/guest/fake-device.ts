@@ -170,6 +170,11 @@ export class FakeDevice implements PciAccess {
       size: WINDOW_BYTES,
       memory: this.window,
       mapped: () => true,
+      orByte: (offset, bits) => {
+        const before = this.window.bytes[offset] ?? 0;
+        this.window.bytes[offset] = before | bits;
+        return before;
+      },
       file: (offset, length) => this.windowFile(offset, length),
     };
   }

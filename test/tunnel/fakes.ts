@@ -3,6 +3,7 @@ import type { Logger } from '../../src/log.js';
 import type { Framing, SocketHandlers } from '../../src/native.js';
 import type {
   DoorbellKind,
+  FrontendLog,
   FrontendRegion,
   ShownRegion,
   TunnelBackend,
@@ -112,6 +113,11 @@ export class FakeBackend implements TunnelBackend {
     return this.#memory([], shown(region, 0));
   }
 
+  async setLog(log: FrontendLog): Promise<bigint> {
+    this.#note(`log ${log.size.toString(16)} ${log.mmapOffset.toString(16)}`);
+    return this.#memory([log], 0xdef000n);
+  }
+
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {
     this.#note(`${kind} ${index} ${fd === undefined ? 'none' : 'fd'}`);
     this.#bind(fd);
@@ -140,7 +146,7 @@ export class FakeBackend implements TunnelBackend {
     this.#throwError('request');
   }
 
-  async #memory<T>(regions: readonly FrontendRegion[], result: T): Promise<T> {
+  async #memory<T>(regions: readonly { readonly fd: number }[], result: T): Promise<T> {
     this.#own(regions.map(({ fd }) => fd));
     await this.gate;
     this.#throwError('request');

@@ -1,8 +1,10 @@
 import test from 'ava';
 
+import { VvuError } from '../../src/errors.js';
 import * as rig from './rig.js';
 import {
   addresses,
+  makeGate,
   message,
   NEED_REPLY,
   region,
@@ -156,6 +158,47 @@ test('packed rings may have any size, and use all bits of their base', (t) => {
   packed.frontend(message(rig.SET_VRING_BASE, state(0, 0x8000_8000)));
   t.is(packed.closedWith, undefined);
   t.is(packed.traffic().guest.length, 2);
+});
+
+test('SET_LOG_BASE shows the log and tells the guest its place', async (t) => {
+  const r = new Rig().negotiate(undefined, 0x1_4000_0000n | (1n << 26n));
+  t.is(r.closedWith, undefined, 'VHOST_F_LOG_ALL reaches the guest');
+  // The place comes later than the next request, which waits for it.
+  const gate = makeGate();
+  r.backend.gate = gate.closed;
+  r.frontend(message(rig.SET_LOG_BASE, u64(0x2000n) + u64(0x1000n)), 1);
+  r.frontend(message(rig.SET_OWNER));
+  t.deepEqual(r.backend.calls, ['log 2000 1000']);
+  t.deepEqual(r.traffic().guest, []);
+  gate.open();
+  await settle();
+  const told = message(rig.SET_LOG_BASE, u64(0x2000n) + u64(0xdef000n));
+  t.deepEqual(r.traffic(), { guest: [told, message(rig.SET_OWNER)], frontend: [] });
+  const reply = message(rig.SET_LOG_BASE, u64(0n), REPLY);
+  r.guest(reply);
+  t.deepEqual(r.traffic().frontend, [reply], 'a reply of its own, whether or not it was asked for');
+  t.is(r.leaks(), 0);
+});
+
+test('a log that the window cannot show costs the frontend its connection', async (t) => {
+  const r = new Rig().negotiate();
+  r.backend.error = new VvuError('WINDOW_FULL', 'request', 'no room');
+  r.frontend(message(rig.SET_LOG_BASE, u64(0x2000n) + u64(0n)), 1);
+  await settle();
+  t.is(r.closedWith, 'WINDOW_FULL', 'it waits for a reply and does not look into it');
+  t.deepEqual(r.traffic().guest, []);
+  t.is(r.leaks(), 0);
+});
+
+test('ring addresses are told with the flag and the address of the log', async (t) => {
+  const r = new Rig().negotiate();
+  r.frontend(message(rig.SET_MEM_TABLE, table(region(0n, 0x10000n, 0n))), 1);
+  await settle();
+  r.forget();
+  const plain = addresses(0, 0n, 0x2000n, 0x1000n);
+  const logged = `${plain.slice(0, 8)}01000000${plain.slice(16, -16)}${u64(0xabcd000n)}`;
+  r.frontend(message(rig.SET_VRING_ADDR, logged));
+  t.deepEqual(r.traffic().guest, [message(rig.SET_VRING_ADDR, logged)]);
 });
 
 test('SET_LOG_FD binds the log doorbell and passes', (t) => {

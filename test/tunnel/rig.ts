@@ -71,8 +71,8 @@ export function addresses(index: number, desc: bigint, used: bigint, avail: bigi
 /** Everything that a guest of today may offer, including what a tunnel cannot do. */
 export const ALL_FEATURES = 0xff_7fff_ffffn;
 export const ALL_PROTOCOL_FEATURES = 0x7f_ffffn;
-/** MQ, RARP, REPLY_ACK, MTU, CROSS_ENDIAN, CRYPTO, CONFIG, RESET, MEM_SLOTS, STATUS. */
-export const TUNNELLED_PROTOCOL_FEATURES = 0x1_a2ddn;
+/** MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, CROSS_ENDIAN, CRYPTO, CONFIG, RESET, MEM_SLOTS, STATUS. */
+export const TUNNELLED_PROTOCOL_FEATURES = 0x1_a2dfn;
 
 /** A session between a fake frontend and a fake guest. */
 export class Rig {

@@ -30,9 +30,9 @@ function inWindow(hex: string): string {
   return `${hex.slice(0, -16)}00c0ab0000000000`;
 }
 
-/** Without LOG_SHMFD, BACKEND_REQ, BACKEND_SEND_FD and HOST_NOTIFIER, which DPDK offers. */
+/** Without BACKEND_REQ, BACKEND_SEND_FD and HOST_NOTIFIER, which DPDK offers. */
 function masked(hex: string): string {
-  const features = Buffer.from(hex.slice(24), 'hex').readBigUInt64LE(0) & 0x1_a2ddn;
+  const features = Buffer.from(hex.slice(24), 'hex').readBigUInt64LE(0) & 0x1_a2dfn;
   return hex.slice(0, 24) + u64(features);
 }
 

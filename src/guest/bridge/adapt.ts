@@ -3,6 +3,7 @@ import { VvuError } from '../../errors.js';
 import {
   hex,
   type FrontendRequest,
+  type LogBase,
   type MemoryRegion,
   type MessageDescriptor,
   type VringFd,
@@ -48,6 +49,8 @@ export function adaptRequest(
       return doorbell('call', request.value, notifiers);
     case 'SET_VRING_ERR':
       return doorbell('err', request.value, notifiers);
+    case 'SET_LOG_BASE':
+      return logBase(request.value, window);
     case 'SET_LOG_FD':
       return { value, fds: [notifiers.doorbell('log', 0)] };
     default:
@@ -85,10 +88,7 @@ function inFile(
   place: bigint,
   window: Pick<WindowAccess, 'file'>,
 ): [fd: number, region: MemoryRegion] {
-  const reachable = place + region.size <= BigInt(Number.MAX_SAFE_INTEGER);
-  const file: WindowFile | undefined = reachable
-    ? window.file(Number(place), Number(region.size))
-    : undefined;
+  const file = fileOf(place, region.size, window);
   if (file === undefined) {
     throw new VvuError(
       'REGION_NOT_MAPPED',
@@ -99,6 +99,31 @@ function inFile(
     );
   }
   return [file.fd, { ...region, mmapOffset: BigInt(file.offset) }];
+}
+
+function fileOf(
+  place: bigint,
+  size: bigint,
+  window: Pick<WindowAccess, 'file'>,
+): WindowFile | undefined {
+  const reachable = place + size <= BigInt(Number.MAX_SAFE_INTEGER);
+  return reachable ? window.file(Number(place), Number(size)) : undefined;
+}
+
+/** @throws VvuError `LOG_NOT_MAPPED`: the frontend would migrate without the pages written here */
+function logBase(log: LogBase, window: Pick<WindowAccess, 'file'>): AdaptedRequest {
+  const place = 'mmapSize' in log ? log : { mmapSize: 0n, mmapOffset: 0n };
+  const { mmapSize, mmapOffset } = place;
+  const file = fileOf(mmapOffset, mmapSize, window);
+  if (file === undefined) {
+    throw new VvuError(
+      'LOG_NOT_MAPPED',
+      'request',
+      `the dirty log of ${hex(mmapSize)} bytes at ${hex(mmapOffset)} is trapped, and a backend in ` +
+        'another process cannot map it: the frontend cannot be migrated',
+    );
+  }
+  return { value: { mmapSize, mmapOffset: BigInt(file.offset) }, fds: [file.fd] };
 }
 
 function kick(request: VringFd, notifiers: Notifiers): AdaptedRequest {

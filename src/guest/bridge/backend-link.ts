@@ -6,6 +6,7 @@ import {
   describeFrame,
   encodeFrame,
   frontendMessage,
+  hasOwnReply,
   nativeOrder,
   OutstandingReplies,
   u64,
@@ -115,7 +116,7 @@ export class BackendLink {
     try {
       this.forward(frame, descriptor);
     } catch (error) {
-      const answerable = frame.needReply && descriptor.reply !== 'always';
+      const answerable = frame.needReply && descriptor.reply === 'none';
       if (!(error instanceof VvuError) || error.scope !== 'request' || !answerable) throw error;
       const { code, message: detail } = error;
       this.ports.log.warn({ request: descriptor.name, code, detail }, 'request refused');
@@ -131,7 +132,7 @@ export class BackendLink {
     const adapted = adaptRequest(descriptor, value, this.ports);
     const payload = descriptor.request.encode(adapted.value, nativeOrder);
     const message = encodeFrame({ request, needReply }, payload, nativeOrder);
-    const own = descriptor.reply === 'always';
+    const own = hasOwnReply(descriptor, adapted.fds.length);
     if (own || needReply) this.outstanding.expect({ descriptor, own });
     if (!this.socket.send(message, adapted.fds)) this.full = true;
     if (descriptor.action === 'memory') {
