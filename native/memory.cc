@@ -40,7 +40,8 @@ void Memory::Define(Instance& instance) {
            Method<&Memory::CopyFrom>("copyFrom"), Method<&Memory::Fill>("fill"),
            Method<&Memory::View>("view"), Method<&Memory::Load<uint16_t>>("loadU16"),
            Method<&Memory::Load<uint32_t>>("loadU32"), Method<&Memory::Store<uint16_t>>("storeU16"),
-           Method<&Memory::Store<uint32_t>>("storeU32"), Method<&Memory::OrByte>("orByte"), Method<&Memory::Release>("release")}));
+           Method<&Memory::Store<uint32_t>>("storeU32"), Method<&Memory::OrByte>("orByte"),
+           Method<&Memory::Release>("release")}));
 }
 
 Napi::Value Memory::Map(const Napi::CallbackInfo& info) {

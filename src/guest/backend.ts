@@ -139,8 +139,7 @@ export class VhostUserBackend {
     if (!(error instanceof VvuError) || error.scope === 'bug') throw error;
     const name = descriptor?.name ?? frame.request;
     this.log.warn({ message: name, code: error.code, error: error.message }, 'request refused');
-    if (repliesItself(descriptor))
-      this.drop(`${name} could not be answered: ${error.message}`);
+    if (repliesItself(descriptor)) this.drop(`${name} could not be answered: ${error.message}`);
     else if (frame.needReply && session.acknowledges()) {
       this.send(frame.request, u64.encode(1n, 'LE'));
     }
@@ -161,8 +160,6 @@ export class VhostUserBackend {
  * Whether a message of its own answers the request. The device has taken its fd, and passes what is
  * answered only with one (SET_LOG_BASE) on only if it had one.
  */
-function repliesItself(
-  descriptor: MessageDescriptor | undefined,
-): descriptor is MessageDescriptor {
+function repliesItself(descriptor: MessageDescriptor | undefined): descriptor is MessageDescriptor {
   return descriptor !== undefined && descriptor.reply !== 'none';
 }

@@ -55,7 +55,7 @@ export class DirtyLog {
     for (let page = Math.floor(guestAddress / PAGE); page <= last;) {
       const byte = Math.floor(page / BITS);
       let bits = 0;
-      for (; page <= last && Math.floor(page / BITS) === byte; page++) bits |= 1 << page % BITS;
+      for (; page <= last && Math.floor(page / BITS) === byte; page++) bits |= 1 << (page % BITS);
       const before = this.window.orByte(this.start + byte, bits);
       news ||= (before | bits) !== before;
     }

@@ -87,15 +87,15 @@ export class RequestHandler {
   }
 
   /** @throws VvuError of scope `request`; an earlier log stays */
-  async #log(request: FrontendRequest, fds: ReceivedFds): Promise<LogBase> {
+  #log(request: FrontendRequest, fds: ReceivedFds): Promise<LogBase> {
     if (request.name !== 'SET_LOG_BASE' || !('mmapSize' in request.value) || fds.count === 0) {
       const what = 'SET_LOG_BASE takes a size, an offset and the fd of the log';
       throw new VvuError('BAD_FDS', 'request', what);
     }
     const { mmapSize, mmapOffset } = request.value;
     const [fd = -1] = fds.takeAll();
-    const place = await this.options.backend.setLog({ size: mmapSize, mmapOffset, fd });
-    return { mmapSize, mmapOffset: place };
+    const shown = this.options.backend.setLog({ size: mmapSize, mmapOffset, fd });
+    return shown.then((place) => ({ mmapSize, mmapOffset: place }));
   }
 
   #bind(request: FrontendRequest, fds: ReceivedFds): void {

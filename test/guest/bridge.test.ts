@@ -20,6 +20,9 @@ const SET_KICK = '0c000000 01000000 08000000 0100000000000000';
 const SET_CALL = '0d000000 01000000 08000000 0100000000000000';
 const SET_ERR = '0e000000 01000000 08000000 0000000000000000';
 const NO_CALL = '0d000000 01000000 08000000 0101000000000000';
+/** A log of 0x1000 bytes at 0x3000 of the window, and the reply that it always has. */
+const SET_LOG_BASE = '06000000 01000000 10000000 0010000000000000 0030000000000000';
+const LOG_REPLY = '06000000 05000000 08000000 0000000000000000';
 const SET_LOG_FD = '07000000 01000000 00000000';
 const ack = (request: string, value: string) => `${request} 05000000 08000000 ${value}`;
 
@@ -116,6 +119,27 @@ test('a region that cannot be mapped ends the connection where nobody asked for 
   t.true(backend.closed);
   t.is(rig.device.linkStatus, 0);
   t.deepEqual(rig.warnings(), ['frontend dropped']);
+});
+
+test('the log becomes a file and an offset, and its reply passes', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.request(SET_LOG_BASE);
+  const offset = '0030200000000000';
+  t.deepEqual(backend.sent, [plain(SET_LOG_BASE).slice(0, -16) + offset]);
+  t.deepEqual(backend.fds, [[50]]);
+  backend.says(LOG_REPLY);
+  t.deepEqual(rig.replies(), [plain(LOG_REPLY)]);
+});
+
+test('a log that cannot be mapped ends the connection, since nobody would see the error', (t) => {
+  const rig = start(t);
+  rig.device.windowFile = () => undefined;
+  const backend = rig.connect();
+  rig.request(SET_LOG_BASE);
+  t.true(backend.closed);
+  t.deepEqual(rig.warnings(), ['frontend dropped']);
+  t.is(rig.log.filter(({ fields }) => JSON.stringify(fields).includes('LOG_NOT_MAPPED')).length, 1);
 });
 
 test('kick eventfds are those of the vectors, calls and errs ring doorbells', (t) => {

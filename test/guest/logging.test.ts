@@ -18,7 +18,7 @@ async function migrate(t: ExecutionContext, options: RigOptions): Promise<void> 
   t.teardown(() => log.release());
   const dirty = (address: number): boolean => {
     const page = Math.floor(address / PAGE);
-    return (((log.read(Math.floor(page / 8), 1)[0] ?? 0) >> page % 8) & 1) === 1;
+    return (((log.read(Math.floor(page / 8), 1)[0] ?? 0) >> (page % 8)) & 1) === 1;
   };
   const anything = (): boolean => log.read(0, LOG_BYTES).some((byte) => byte !== 0);
 
@@ -63,22 +63,25 @@ test.serial('a trapped log gets the same', async (t) => {
   await migrate(t, { access: { regionRemap: false } });
 });
 
-test.serial('another log takes the place of the first, and a frontend without one follows', async (t) => {
-  const { connect } = await startRig(t);
-  const frontend = connect();
-  await frontend.start();
-  for (const pages of [1, 4]) {
-    const size = pages * PAGE;
-    const fd = native.createMemfd('log', size);
-    await frontend.startLogging({ fd, size });
-    await assertEchoes(t, frontend, 50);
-    const log = native.map(fd, { offset: 0, length: size, writable: false });
-    t.true(log.read(0, size).some((byte) => byte !== 0));
-    log.release();
-    native.closeFd(fd);
-  }
-  frontend.close();
-  const next = connect();
-  await next.start();
-  await assertEchoes(t, next, 50);
-});
+test.serial(
+  'another log takes the place of the first, and a frontend without one follows',
+  async (t) => {
+    const { connect } = await startRig(t);
+    const frontend = connect();
+    await frontend.start();
+    for (const pages of [1, 4]) {
+      const size = pages * PAGE;
+      const fd = native.createMemfd('log', size);
+      await frontend.startLogging({ fd, size });
+      await assertEchoes(t, frontend, 50);
+      const log = native.map(fd, { offset: 0, length: size, writable: false });
+      t.true(log.read(0, size).some((byte) => byte !== 0));
+      log.release();
+      native.closeFd(fd);
+    }
+    frontend.close();
+    const next = connect();
+    await next.start();
+    await assertEchoes(t, next, 50);
+  },
+);

@@ -23,8 +23,8 @@ test('negotiation is swapped both ways, and opaque crypto sessions are masked', 
     guest: [be('01000000 01000000 00000000'), be('0f000000 01000000 00000000')],
     frontend: [
       be('00000001 00000005 00000008 000000fd7fffffff'),
-      // 0x1a2dd without bit 7.
-      be('0000000f 00000005 00000008 000000000001a25d'),
+      // 0x1a2df without bit 7.
+      be('0000000f 00000005 00000008 000000000001a25f'),
     ],
   });
   r.frontend(be('00000010 00000001 00000008 0000000000010008'));

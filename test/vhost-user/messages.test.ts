@@ -60,7 +60,7 @@ test('messages with fds are those that the specification lists', (t) => {
     withFds.map(([name, { fds }]) => [name, fds.min, fds.max]),
     [
       ['SET_MEM_TABLE', 1, 8],
-      ['SET_LOG_BASE', 0, 1],
+      ['SET_LOG_BASE', 1, 1],
       ['SET_LOG_FD', 1, 1],
       ['SET_VRING_KICK', 0, 1],
       ['SET_VRING_CALL', 0, 1],
