@@ -84,8 +84,8 @@ export interface VirtioVhostUserOptions {
 
 /** A region of the frontend's memory, as its guest and this guest see it. */
 export interface FrontendMemoryRegion {
-  /** Where the frontend's guest has it. */
-  readonly guestAddress: bigint;
+  /** Where the frontend's guest has it; undefined for the dirty log of a migration. */
+  readonly guestAddress: bigint | undefined;
   /** Bytes. */
   readonly length: number;
   /** Byte offset in the window. */
