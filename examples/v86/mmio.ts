@@ -16,7 +16,18 @@ export class MmioMap {
   private readonly undo = new Map<number, () => void>();
   private ranges: readonly MmioRange[] = [];
 
-  constructor(private readonly cpu: V86Cpu) {}
+  /**
+   * 16-bit stores become one access here: a virtio driver stores queue_size with its natural width
+   * (virtio 1.3 §4.1.3.1), and each half alone would be a size that a device refuses.
+   */
+  constructor(private readonly cpu: V86Cpu) {
+    const split = cpu.mmap_write16.bind(cpu);
+    cpu.mmap_write16 = (address, value) => {
+      const range = this.find(address >>> 0, 2);
+      if (range === undefined) return split(address, value);
+      range.write((address >>> 0) - range.start, Buffer.of(value, value >>> 8));
+    };
+  }
 
   /** Replaces all ranges. */
   set(ranges: readonly MmioRange[]): void {
