@@ -24,7 +24,10 @@ export class MmioMap {
     const split = cpu.mmap_write16.bind(cpu);
     cpu.mmap_write16 = (address, value) => {
       const range = this.find(address >>> 0, 2);
-      if (range === undefined) return split(address, value);
+      if (range === undefined) {
+        split(address, value);
+        return;
+      }
       range.write((address >>> 0) - range.start, Buffer.of(value, value >>> 8));
     };
   }

@@ -84,7 +84,10 @@ function takeWrites(
   for (const name of Object.keys(widths) as (keyof typeof widths)[]) {
     const original = pci[name].bind(pci);
     pci[name] = (address, value) => {
-      if (((address >> 8) & 0xffff) !== bdf) return original(address, value);
+      if (((address >> 8) & 0xffff) !== bdf) {
+        original(address, value);
+        return;
+      }
       const data = Buffer.alloc(4);
       data.writeInt32LE(value | 0);
       write(address & 0xff, data.subarray(0, widths[name]));
