@@ -55,7 +55,7 @@ export function plug(cpu: V86Cpu, bdf: number, device: VirtioVhostUserFunction):
     query();
   };
   const map = new MmioMap(cpu);
-  const wrote = (): void => {
+  const place = (): void => {
     const ranges = device.bars.flatMap(({ index, size }) => {
       const address = device.barAddress(index);
       // v86 emulates 32 address bits.
@@ -71,8 +71,14 @@ export function plug(cpu: V86Cpu, bdf: number, device: VirtioVhostUserFunction):
   };
   takeWrites(pci, bdf, (offset, data) => {
     device.configWrite(offset, data);
-    wrote();
+    place();
   });
+  const reboot = cpu.reboot_internal.bind(cpu);
+  cpu.reboot_internal = () => {
+    device.reset();
+    place();
+    reboot();
+  };
 }
 
 function takeWrites(

@@ -1,7 +1,8 @@
 /*
  * A poll-mode vhost-user-net backend in one file, for a 32-bit Linux guest with no driver for the
  * device: BARs through /sys resource files, rxq and txq in memory that the kernel was told to leave
- * alone (memmap=), through /dev/mem. Every packet goes back where it came from.
+ * alone (memmap=), through /dev/mem. Every packet goes back where it came from. It serves one
+ * frontend after the other, and believes none of them: what it refuses, it prints and ignores.
  *
  * usage: echo PHYSICAL_ADDRESS_OF_RESERVED_MEMORY
  */
@@ -17,7 +18,7 @@
 
 enum { COMMON = 1, NOTIFY = 2, DEVICE = 4, SHARED_MEMORY = 8, CFG_TYPES = 9, CAP_VENDOR = 9 };
 enum { SIZE = 16, MESSAGE = 4608, RXQ = 0, TXQ = 1, HEADER = 12, DESC_NEXT = 1, DESC_WRITE = 2 };
-enum { SLAVE_UP = 1, MASTER_UP = 2, MAX_REGIONS = 8, MAX_PACKET = 2048 };
+enum { SLAVE_UP = 1, MASTER_UP = 2, MAX_REGIONS = 8, MAX_PACKET = 2048, MAX_RING = 32768 };
 enum {
   GET_FEATURES = 1,
   SET_MEM_TABLE = 5,
@@ -67,7 +68,7 @@ struct queue {
 };
 
 static volatile uint8_t* structures[CFG_TYPES];
-static uint32_t notify_multiplier;
+static uint32_t notify_multiplier, window_size;
 static struct queue queues[2];
 static struct {
   uint64_t guest, user, size;
@@ -116,6 +117,7 @@ static void find_structures(const char* folder) {
     if (config[at] != CAP_VENDOR || type >= CFG_TYPES || type == 5 || bar > 5) continue;
     memcpy(&offset, config + at + 8, 4);
     if (type == NOTIFY) memcpy(&notify_multiplier, config + at + 16, 4);
+    if (type == SHARED_MEMORY) memcpy(&window_size, config + at + 12, 4);
     if (bars[bar] == NULL) {
       struct stat info;
       snprintf(path, sizeof(path), "%s/resource%u", folder, bar);
@@ -218,30 +220,77 @@ static void reply(const struct message* request, uint64_t value, uint32_t size) 
   offer(TXQ, HEADER + size);
 }
 
+static void refuse(const char* what, uint64_t value) {
+  printf("refused: %s 0x%llx\n", what, (unsigned long long)value);
+}
+
+/* Regions stand in the window one after the other, each behind as much as its offset in the file.
+ */
 static void take_table(const struct message* m) {
   uint64_t at = 0;
-  region_count = m->table.count > MAX_REGIONS ? 0 : m->table.count;
-  for (unsigned i = 0; i < region_count; i++) {
+  region_count = 0;
+  memset(rings, 0, sizeof(rings));
+  if (m->table.count > MAX_REGIONS || m->size < 8 + 32 * m->table.count)
+    return refuse("memory table of regions", m->table.count);
+  for (unsigned i = 0; i < m->table.count; i++) {
+    uint64_t size = m->table.regions[i].size, offset = m->table.regions[i].offset;
+    if (size > window_size || offset > window_size || at + offset + size > window_size)
+      return refuse("region beyond the window, of size", size);
     regions[i].guest = m->table.regions[i].guest;
     regions[i].user = m->table.regions[i].user;
-    regions[i].size = m->table.regions[i].size;
-    regions[i].at = at + m->table.regions[i].offset;
-    at += m->table.regions[i].size + m->table.regions[i].offset;
+    regions[i].size = size;
+    regions[i].at = at + offset;
+    at += offset + size;
   }
+  region_count = m->table.count;
   printf("memory table: %u regions\n", region_count);
 }
 
+/* A ring's part in the window, aligned so that one 32-bit access reaches flags and idx. */
 static uint32_t place(uint64_t user, uint32_t length) {
-  uint8_t* at = window(user, length, 1);
-  if (at == NULL) {
-    fprintf(stderr, "a ring is outside of the memory table\n");
-    exit(1);
-  }
+  uint8_t* at = (user & 3) == 0 ? window(user, length, 1) : NULL;
+  if (at == NULL) refuse("ring outside of the memory table or unaligned, at", user);
   return (uint32_t)(uintptr_t)at;
 }
 
+static void set_size(unsigned index, uint32_t size) {
+  memset(&rings[index], 0, sizeof(rings[index]));
+  if (size == 0 || size > MAX_RING || (size & (size - 1)) != 0) return refuse("ring size", size);
+  rings[index].size = size;
+}
+
+static void set_addresses(unsigned index, const struct message* m) {
+  uint32_t size = rings[index].size;
+  if (size == 0) return refuse("addresses before a size, of ring", index);
+  rings[index].desc = place(m->addr.desc, 16 * size);
+  rings[index].avail = place(m->addr.avail, 4 + 2 * size);
+  rings[index].used = place(m->addr.used, 4 + 8 * size);
+}
+
+/* Messages about one ring; ADDR has the longest payload, the others have a vring state. */
+static void handle_ring(const struct message* m) {
+  unsigned index = m->state.index;
+  if (m->size < (m->request == SET_VRING_ADDR ? 40 : 8)) return refuse("size", m->size);
+  if (index > 1) return refuse("ring index", index);
+  switch (m->request) {
+    case SET_VRING_NUM:
+      return set_size(index, m->state.num);
+    case SET_VRING_BASE:
+      rings[index].last = rings[index].done = m->state.num;
+      break;
+    case SET_VRING_ADDR:
+      return set_addresses(index, m);
+    case SET_VRING_ENABLE:
+      rings[index].enabled = m->state.num == 1;
+      break;
+    case GET_VRING_BASE:
+      rings[index].enabled = 0;
+      reply(m, index | (uint64_t)rings[index].last << 32, 8);
+      break;
+  }
+}
+
 static void handle(const struct message* m) {
-  unsigned index = m->state.index & 1;
   switch (m->request) {
     case GET_FEATURES:
       reply(m, FEATURES, 8);
@@ -253,33 +302,36 @@ static void handle(const struct message* m) {
       take_table(m);
       break;
     case SET_VRING_NUM:
-      rings[index].size = m->state.num;
-      break;
     case SET_VRING_BASE:
-      rings[index].last = rings[index].done = m->state.num;
-      break;
     case SET_VRING_ADDR:
-      rings[index].desc = place(m->addr.desc, 16 * rings[index].size);
-      rings[index].avail = place(m->addr.avail, 4 + 2 * rings[index].size);
-      rings[index].used = place(m->addr.used, 4 + 8 * rings[index].size);
-      break;
     case SET_VRING_ENABLE:
-      rings[index].enabled = m->state.num == 1;
-      break;
     case GET_VRING_BASE:
-      rings[index].enabled = 0;
-      reply(m, index | (uint64_t)rings[index].last << 32, 8);
+      handle_ring(m);
       break;
   }
+}
+
+static int ready(int index) {
+  return rings[index].enabled && rings[index].desc && rings[index].avail && rings[index].used;
 }
 
 /* flags and idx are one aligned word: v86 makes two accesses of a 16-bit one. */
 static int pop(int index, uint16_t* head, struct descriptor* d) {
   uint16_t available = *(volatile uint32_t*)(uintptr_t)rings[index].avail >> 16;
   if (rings[index].last == available) return 0;
+  if ((uint16_t)(available - rings[index].last) > rings[index].size) {
+    refuse("available index", available);
+    rings[index].enabled = 0;
+    return 0;
+  }
   uint32_t slot = rings[index].last++ % rings[index].size;
   *head = *(volatile uint16_t*)(uintptr_t)(rings[index].avail + 4 + 2 * slot);
-  memcpy(d, (void*)(uintptr_t)(rings[index].desc + 16 * (*head % rings[index].size)), sizeof(*d));
+  if (*head >= rings[index].size) {
+    refuse("descriptor", *head);
+    rings[index].enabled = 0;
+    return 0;
+  }
+  memcpy(d, (void*)(uintptr_t)(rings[index].desc + 16 * *head), sizeof(*d));
   return 1;
 }
 
@@ -295,10 +347,10 @@ static void echo(void) {
   static uint8_t packet[MAX_PACKET];
   struct descriptor in, out;
   uint16_t sent, room;
-  while (rings[0].enabled && rings[1].enabled && pop(1, &sent, &in)) {
+  while (ready(0) && ready(1) && pop(1, &sent, &in)) {
     uint8_t* from = window(in.address, in.length, 0);
     uint32_t length = from && in.length <= MAX_PACKET ? in.length : 0;
-    memcpy(packet, from, length);
+    if (length != 0) memcpy(packet, from, length);
     push(1, sent, 0);
     if (length < HEADER || !pop(0, &room, &out)) continue;
     uint8_t* to = out.length >= length ? window(out.address, length, 0) : NULL;
@@ -310,13 +362,15 @@ static void echo(void) {
   }
 }
 
-static int poll_messages(void) {
+static int poll_messages(int discard) {
   struct queue* rx = &queues[RXQ];
   if (rx->seen == rx->used[1]) return 0;
   uint32_t slot = *(volatile uint32_t*)(rx->used + 2 + 4 * (rx->seen++ % SIZE));
-  struct message m;
-  memcpy(&m, rx->buffers + slot % SIZE * MESSAGE, sizeof(m));
-  handle(&m);
+  if (!discard) {
+    struct message m;
+    memcpy(&m, rx->buffers + slot % SIZE * MESSAGE, sizeof(m));
+    handle(&m);
+  }
   offer(RXQ, MESSAGE);
   return 1;
 }
@@ -339,16 +393,24 @@ int main(int argc, char** argv) {
   find_structures(folder);
   initialize(strtoul(argv[1], NULL, 0));
   printf("BACKEND READY\n");
-  int connected = 0;
-  for (;;) {
-    while (poll_messages()) {
+  for (int connected = 0;;) {
+    uint32_t status = *reg32(DEVICE, 0);
+    if (!(status & SLAVE_UP)) {
+      while (poll_messages(1)) {
+      }
+      printf("frontend gone, echoed %u packets\n", packets);
+      memset(rings, 0, sizeof(rings));
+      region_count = packets = connected = 0;
+      *reg32(DEVICE, 0) = SLAVE_UP;
+      printf("BACKEND READY\n");
+      continue;
     }
-    int up = (*reg32(DEVICE, 0) & MASTER_UP) != 0;
-    if (up != connected) printf("frontend %s\n", up ? "connected" : "gone");
-    if (connected && !up) break;
-    connected = up;
+    if (!connected && (status & MASTER_UP)) {
+      printf("frontend connected\n");
+      connected = 1;
+    }
+    while (poll_messages(0)) {
+    }
     echo();
   }
-  printf("echoed %u packets\n", packets);
-  return 0;
 }
