@@ -8,12 +8,15 @@ export class IdleFds {
 
   constructor(private readonly device: DeviceProcess) {}
 
-  /** Takes the present number, once it stays the same. */
+  /** Takes the present number, once it stays the same for a second. */
   async measure(): Promise<void> {
-    do {
-      this.count = this.device.descriptors;
+    let same = 0;
+    while (same < 5) {
       await pause(200);
-    } while (this.count !== this.device.descriptors);
+      const { descriptors } = this.device;
+      same = descriptors === this.count ? same + 1 : 0;
+      this.count = descriptors;
+    }
   }
 
   /** The number now; the device gets 10 s to come back to what was measured. */
