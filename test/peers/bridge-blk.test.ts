@@ -1,13 +1,12 @@
-import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { createReadStream, existsSync } from 'node:fs';
+import { createReadStream } from 'node:fs';
 import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { available, declareTests } from '../support/declare-tests.js';
 import { ensurePackages } from '../support/packages.js';
+import { startStorageDaemon } from '../support/storage-daemon.js';
 import { temporaryFolder } from '../support/temporary.js';
-import { until } from '../support/until.js';
 import { vmKit } from '../support/vm-kit.js';
 import { VvuProcess } from '../support/vvu-process.js';
 import { deviceArguments } from '../vm/qemu-arguments.js';
@@ -25,17 +24,6 @@ const MIB = 256;
 /** The guest's RAM is smaller than what it writes, and the caches are dropped besides. */
 const MEMORY = '192M';
 const GUEST_TIMEOUT = 120_000;
-
-/** Exports a raw file; ends with this process. */
-async function startDaemon(disk: string, socket: string): Promise<ChildProcess> {
-  const file = `driver=file,node-name=disk,filename=${disk},cache.direct=off`;
-  const address = `addr.type=unix,addr.path=${socket}`;
-  const args = ['--pdeathsig', 'KILL', '--', 'qemu-storage-daemon', '--blockdev', file];
-  args.push('--export', `type=vhost-user-blk,id=export,node-name=disk,writable=on,${address}`);
-  const child = spawn('setpriv', args, { stdio: ['ignore', 'ignore', 'inherit'] });
-  await until(() => existsSync(socket), 'qemu-storage-daemon');
-  return child;
-}
 
 async function hashFile(path: string): Promise<string> {
   const hash = createHash('sha256');
@@ -60,7 +48,7 @@ for (const preset of [false, true]) {
       const window = preset ? `path=${place('ram')},size=${MEMORY}` : 'size=256M';
       const device = await VvuProcess.start(['device', ...sockets, '--window', window]);
       t.teardown(() => device.kill());
-      const daemon = await startDaemon(place('disk'), place('backend'));
+      const daemon = await startStorageDaemon(place('disk'), place('backend'));
       t.teardown(async () => {
         if (daemon.kill('SIGKILL')) await once(daemon, 'exit');
       });

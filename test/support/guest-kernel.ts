@@ -17,6 +17,7 @@ const MODULES = [
   'virtio_blk',
   'virtio_console',
   'virtio-rng',
+  'virtiofs',
   'tun',
 ];
 

@@ -51,6 +51,12 @@ export async function qemuRoot(): Promise<RootedCommand> {
   };
 }
 
+/** The QEMU that the distribution itself has, 7.2 in Debian 12, installed if it is not. */
+export async function installedQemu(): Promise<RootedCommand> {
+  await requirePackages(PACKAGES);
+  return { file: 'qemu-system-x86_64', args: [], env: process.env };
+}
+
 async function extractRoot(directory: string): Promise<void> {
   const mirror = await debianMirror();
   await requirePackages(['mmdebstrap', 'debian-archive-keyring']);

@@ -13,9 +13,12 @@ interface Entry {
   readonly fds: number;
 }
 
-/** Recorded between Debian's DPDK virtio-user and its vhost back-end. */
+/**
+ * Of Debian's DPDK virtio-user and its vhost back-end, and of QEMU's devices and a device of ours;
+ * docs/protocol.md tells how they were made.
+ */
 const folder = fileURLToPath(new URL('../../../test/transcripts/', import.meta.url));
-const files = readdirSync(folder).filter((name) => /^dpdk-.*\.json$/.test(name));
+const files = readdirSync(folder).filter((name) => name.endsWith('.json'));
 
 function load(name: string): readonly Entry[] {
   return JSON.parse(readFileSync(folder + name, 'utf8')) as readonly Entry[];
@@ -24,8 +27,9 @@ function load(name: string): readonly Entry[] {
 const number = (hex: string): number => Buffer.from(hex, 'hex').readUInt32LE(0);
 const SET_MEM_TABLE = 5;
 const GET_PROTOCOL_FEATURES = 15;
+const ADD_MEM_REG = 37;
 
-/** A table of one region, whose mmap offset is what the fake window says. */
+/** A memory request of one region, whose mmap offset is what the fake window says. */
 function inWindow(hex: string): string {
   return `${hex.slice(0, -16)}00c0ab0000000000`;
 }
@@ -36,25 +40,31 @@ function masked(hex: string): string {
   return hex.slice(0, 24) + u64(features);
 }
 
-test('there are transcripts for one and for four queue pairs', (t) => {
-  t.true(files.includes('dpdk-22.11-virtio-user-1q.json'));
-  t.true(files.includes('dpdk-22.11-virtio-user-4q.json'));
+test('there are transcripts of every frontend', (t) => {
+  for (const name of ['dpdk-22.11-virtio-user-1q', 'dpdk-22.11-virtio-user-4q']) {
+    t.true(files.includes(`${name}.json`), name);
+  }
+  for (const qemu of ['qemu-7.2', 'qemu-11.1']) {
+    for (const device of ['net-2q', 'blk', 'fs']) t.true(files.includes(`${qemu}-${device}.json`));
+  }
 });
 
 for (const name of files) {
   test(`${name} passes through the tunnel`, async (t) => {
     const r = new Rig({}, 256);
-    for (const { dir, hex, fds } of load(name)) {
-      if (dir === 'frontend') {
-        r.frontend(hex, fds);
-        await settle();
-        const expected = number(hex) === SET_MEM_TABLE ? inWindow(hex) : hex;
-        t.deepEqual(r.traffic(), { guest: [expected], frontend: [] });
-      } else {
-        r.guest(hex);
-        const expected = number(hex) === GET_PROTOCOL_FEATURES ? masked(hex) : hex;
-        t.deepEqual(r.traffic(), { guest: [], frontend: [expected] });
-      }
+    const entries = load(name);
+    for (const [index, { dir, hex, fds }] of entries.entries()) {
+      if (dir === 'backend') continue;
+      r.frontend(hex, fds);
+      await settle();
+      const memory = number(hex) === SET_MEM_TABLE || number(hex) === ADD_MEM_REG;
+      const seen = { guest: [memory ? inWindow(hex) : hex], frontend: [] };
+      t.deepEqual(r.traffic(), seen, `request ${index}`);
+      const reply = entries[index + 1];
+      if (reply?.dir !== 'backend') continue;
+      r.guest(reply.hex);
+      const got = number(hex) === GET_PROTOCOL_FEATURES ? masked(reply.hex) : reply.hex;
+      t.deepEqual(r.traffic(), { guest: [], frontend: [got] }, `reply ${index}`);
     }
     t.is(r.closedWith, undefined);
     t.is(r.leaks(), 0);

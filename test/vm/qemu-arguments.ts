@@ -55,11 +55,13 @@ export interface VhostUserNetOptions {
   readonly queuePairs?: number;
   /** Seconds between attempts to connect again after the backend left. */
   readonly reconnect?: number;
+  /** More properties of the device. */
+  readonly properties?: object;
 }
 
 /** A virtio-net device whose vhost-user backend is at `path`. */
 export function vhostUserNetArguments(options: VhostUserNetOptions): string[] {
-  const { id, path, server = false, queuePairs = 1, reconnect } = options;
+  const { id, path, server = false, queuePairs = 1, reconnect, properties } = options;
   const mode = server ? ',server=on,wait=off' : '';
   const retry = reconnect === undefined ? '' : `,reconnect-ms=${reconnect * 1000}`;
   return [
@@ -74,6 +76,7 @@ export function vhostUserNetArguments(options: VhostUserNetOptions): string[] {
       vectors: 2 * queuePairs + 2,
       // No network boot: its firmware is not unpacked, and would only cost time.
       romfile: '',
+      ...properties,
     }),
   ];
 }
