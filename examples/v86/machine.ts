@@ -36,7 +36,7 @@ export interface V86Cpu {
   readonly memory_map_write32: Write[];
   /** A 16-bit store outside of RAM; v86 makes two 8-bit ones of it. 16-bit loads always are two. */
   mmap_write16(address: number, value: number): void;
-  /** Reset of the machine, which comes from the keyboard controller, port 0xcf9 or a triple fault. */
+  /** Reset of the machine: by `V86.restart`, or command 0xfe of the keyboard controller. */
   reboot_internal(): void;
   /** Writes guest memory, and drops what was compiled from it. */
   write_blob(bytes: Uint8Array, address: number): void;

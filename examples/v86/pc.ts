@@ -7,10 +7,10 @@ import {
 import type { V86Cpu } from './machine.js';
 import { guestMemory, interrupts, plug } from './plug.js';
 
-/** Bus 0, device 5, function 0: free on v86's bus. */
+/** Bus 0, device 5, function 0: where v86 has its NE2000, which this PC does without. */
 const BDF = 5 << 3;
 const MEMORY = 128 << 20;
-/** Half of v86's hole for PCI memory is more than enough. */
+/** Bytes of frontend memory that the guest can see. */
 const WINDOW = 16 << 20;
 /** The backend's memory, which the kernel leaves alone: see `guest/init.sh`. */
 const RESERVED = 'memmap=8M$112M';

@@ -14,7 +14,7 @@ export interface V86Image {
   readonly initrd: string;
 }
 
-/** The flavour that needs no PAE, which v86 lacks. */
+/** The flavour without PAE, which asks least of a processor. */
 const KERNEL = 'linux-image-686';
 const OTHERS = ['busybox-static', 'seabios'];
 const COMPILER = ['gcc-i686-linux-gnu', 'libc6-dev-i386-cross'];
