@@ -9,7 +9,7 @@ import { startStorageDaemon } from '../support/storage-daemon.js';
 import { temporaryFolder } from '../support/temporary.js';
 import { vmKit } from '../support/vm-kit.js';
 import { VvuProcess } from '../support/vvu-process.js';
-import { deviceArguments } from '../vm/qemu-arguments.js';
+import { vhostUserArguments } from '../vm/qemu-arguments.js';
 import { Vm } from '../vm/qemu.js';
 
 /*
@@ -58,10 +58,7 @@ for (const preset of [false, true]) {
 
       const vm = await Vm.start(kit, {
         memory: { size: MEMORY, ...(preset && { path: place('ram') }) },
-        args: [
-          ...['-chardev', `socket,id=blk,path=${place('vhost-user')}`],
-          ...deviceArguments('vhost-user-blk-pci', { chardev: 'blk' }),
-        ],
+        args: vhostUserArguments('vhost-user-blk-pci', place('vhost-user')),
       });
       t.teardown(() => vm.close());
       await vm.shell('modprobe -a virtio_pci virtio_blk');

@@ -6,7 +6,7 @@ import { startFileDaemon } from '../support/file-daemon.js';
 import { installedQemu, qemuRoot, type RootedCommand } from '../support/qemu-root.js';
 import { startStorageDaemon } from '../support/storage-daemon.js';
 import { VvuProcess } from '../support/vvu-process.js';
-import { deviceArguments, vhostUserNetArguments } from '../vm/qemu-arguments.js';
+import { vhostUserArguments, vhostUserNetArguments } from '../vm/qemu-arguments.js';
 
 /** What a recording needs to know of the device that it runs behind. */
 export interface Place {
@@ -40,11 +40,6 @@ async function bridged(
   };
 }
 
-function chardevDevice(driver: string, socket: string, properties: object): string[] {
-  const chardev = ['-chardev', `socket,id=recorded,path=${socket}`];
-  return [...chardev, ...deviceArguments(driver, { chardev: 'recorded', ...properties })];
-}
-
 /** Queues, or queue pairs. */
 const QUEUES = 2;
 const DISK_BYTES = 16 * 2 ** 20;
@@ -72,7 +67,7 @@ export const recordedDevices: Readonly<Record<string, RecordedDevice>> = {
       return bridged(place, socket, await startStorageDaemon(disk, socket, QUEUES));
     },
     args: (socket, properties) =>
-      chardevDevice('vhost-user-blk-pci', socket, { 'num-queues': QUEUES, ...properties }),
+      vhostUserArguments('vhost-user-blk-pci', socket, { 'num-queues': QUEUES, ...properties }),
     commands: [
       'modprobe -a virtio_pci virtio_blk',
       `test $(($(cat /sys/block/vda/size) * 512)) -eq ${DISK_BYTES}`,
@@ -92,7 +87,7 @@ export const recordedDevices: Readonly<Record<string, RecordedDevice>> = {
       return bridged(place, socket, await startFileDaemon(shared, socket));
     },
     args: (socket, properties) =>
-      chardevDevice('vhost-user-fs-pci', socket, { tag: 'shared', ...properties }),
+      vhostUserArguments('vhost-user-fs-pci', socket, { tag: 'shared', ...properties }),
     commands: [
       'modprobe -a virtio_pci virtiofs',
       'mkdir /shared',

@@ -1,4 +1,5 @@
 import { applianceImage } from './appliance-image.js';
+import { frontendImage } from './frontend-image.js';
 import { guestImage, type GuestImage } from './guest-image.js';
 import { nodeGuestImage } from './node-guest-image.js';
 import { Unavailable } from './packages.js';
@@ -29,4 +30,15 @@ export async function applianceKit(): Promise<VmKit> {
   if (process.getuid?.() !== 0) throw new Unavailable('only root can build and run test VMs');
   const [qemu, image] = await Promise.all([qemuRoot(), applianceImage()]);
   return { qemu, image };
+}
+
+/** What a scenario with an appliance VM and frontend VMs takes. */
+export interface ScenarioKits {
+  readonly appliance: VmKit;
+  readonly frontend: VmKit;
+}
+
+export async function scenarioKits(): Promise<ScenarioKits> {
+  const [appliance, image] = await Promise.all([applianceKit(), frontendImage()]);
+  return { appliance, frontend: { qemu: appliance.qemu, image } };
 }

@@ -84,7 +84,8 @@ export class GuestProgram {
     return [...(await this.lines('out')), ...(await this.lines('err'))].join('\n');
   }
 
-  private async exitStatus(): Promise<number | undefined> {
+  /** Undefined while it runs. */
+  async exitStatus(): Promise<number | undefined> {
     const [status] = await this.lines('rc');
     return status === undefined ? undefined : Number(status);
   }

@@ -11,6 +11,8 @@ export interface MachineOptions {
   /** Puts an Intel IOMMU with caching-mode before all devices. */
   readonly iommu?: boolean;
   readonly cpus?: number;
+  /** What of the memory is below 4 GiB; the rest is at 4 GiB. QEMU's own limit is 2 to 2.75 GiB. */
+  readonly below4G?: string;
 }
 
 /**
@@ -19,14 +21,16 @@ export interface MachineOptions {
  * The first serial port is the console, on standard output; the second is the probe's.
  */
 export function machineArguments(options: MachineOptions): string[] {
-  const { memory, iommu = false, cpus = 1 } = options;
+  const { memory, iommu = false, cpus = 1, below4G } = options;
   const backend =
     memory.path === undefined
       ? { 'qom-type': 'memory-backend-memfd' }
       : { 'qom-type': 'memory-backend-file', 'mem-path': memory.path };
   const args = ['-nodefaults', '-no-user-config', '-display', 'none', '-accel', 'tcg'];
   // Interrupt remapping needs the userspace IOAPIC.
-  args.push('-machine', `q35,memory-backend=ram${iommu ? ',kernel-irqchip=split' : ''}`);
+  const remapping = iommu ? ',kernel-irqchip=split' : '';
+  const limit = below4G === undefined ? '' : `,max-ram-below-4g=${below4G}`;
+  args.push('-machine', `q35,memory-backend=ram${remapping}${limit}`);
   args.push('-m', memory.size, '-smp', String(cpus));
   args.push(
     '-object',
@@ -45,6 +49,22 @@ export function deviceArguments(driver: string, properties: object = {}): string
 /** A device served over vfio-user by the process that listens at `path`. */
 export function vfioUserArguments(path: string, properties: object = {}): string[] {
   return deviceArguments('vfio-user-pci', { socket: { type: 'unix', path }, ...properties });
+}
+
+/** A device of any type whose vhost-user backend is at `path`, and that waits for it at its start. */
+export function vhostUserArguments(
+  driver: string,
+  path: string,
+  properties: object = {},
+): string[] {
+  const socket = ['-chardev', `socket,id=${driver},path=${path}`];
+  return [...socket, ...deviceArguments(driver, { chardev: driver, ...properties })];
+}
+
+/** A disk of QEMU's own, whose contents are those of a file. */
+export function fileDiskArguments(id: string, path: string): string[] {
+  const file = JSON.stringify({ driver: 'file', 'node-name': id, filename: path });
+  return ['-blockdev', file, ...deviceArguments('virtio-blk-pci', { drive: id })];
 }
 
 export interface VhostUserNetOptions {

@@ -1,17 +1,17 @@
-import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { APPLIANCE_MEMORY } from '../../support/appliance-image.js';
 import type { VmKit } from '../../support/vm-kit.js';
 import { DeviceProcess } from '../device-process.js';
 import { GuestProgram } from '../guest-program.js';
-import { vfioUserArguments } from '../qemu-arguments.js';
+import { vfioUserArguments, type GuestMemory } from '../qemu-arguments.js';
 import { Vm } from '../qemu.js';
 
 /** One frontend that an appliance serves. */
 export interface Service {
   readonly device: DeviceProcess;
   readonly uuid: string;
-  /** The file that is the window, and the frontend VM's RAM. */
-  readonly ram: string;
+  /** The frontend VM's RAM: a file is the window too, without one the window is trapped. */
+  readonly memory: GuestMemory;
   /** Inside the appliance: where the backend listens. */
   readonly socket: string;
 }
@@ -19,6 +19,8 @@ export interface Service {
 /** What a guest under TCG must have for DPDK, which needs SSE 4.2. */
 const CPU = ['-cpu', 'max'];
 const BRIDGE_TIMEOUT = 120_000;
+const BACKEND_TIMEOUT = 60_000;
+const CHECK_EVERY = 1_000;
 
 function uuidOf(index: number): string {
   return `6a1b2c3d-0011-2233-4455-66778899aa${String(index).padStart(2, '0')}`;
@@ -39,23 +41,27 @@ export class Appliance {
     readonly services: readonly Service[],
   ) {}
 
-  /** Boots it; `sizes` are the RAM sizes of its frontends, whose files are made in `folder`. */
-  static async start(kit: VmKit, folder: string, sizes: readonly string[]): Promise<Appliance> {
+  /** Boots it, with a device for each frontend, and with these arguments of QEMU besides. */
+  static async start(
+    kit: VmKit,
+    frontends: readonly GuestMemory[],
+    args: readonly string[] = [],
+  ): Promise<Appliance> {
     const services: Service[] = [];
     try {
-      for (const [index, size] of sizes.entries()) {
-        const ram = join(folder, `ram-${index}`);
+      for (const [index, memory] of frontends.entries()) {
         const uuid = uuidOf(index);
-        const window = `path=${ram},size=${size}`;
+        const { path, size } = memory;
+        const window = path === undefined ? `size=${size}` : `path=${path},size=${size}`;
         const device = await DeviceProcess.start({ layout: 'split', window, uuid });
-        services.push({ device, uuid, ram, socket: `/tmp/backend-${index}.sock` });
+        services.push({ device, uuid, memory, socket: `/tmp/backend-${index}.sock` });
       }
-      const args = services.flatMap(({ device }) => vfioUserArguments(device.vfioUser));
+      const devices = services.flatMap(({ device }) => vfioUserArguments(device.vfioUser));
       const vm = await Vm.start(kit, {
         iommu: true,
         cpus: 2,
         memory: { size: APPLIANCE_MEMORY },
-        args: [...CPU, ...args],
+        args: [...CPU, ...devices, ...args],
       });
       return new Appliance(vm, services);
     } catch (error) {
@@ -82,6 +88,37 @@ export class Appliance {
   /** Starts a backend: any command of the guest that listens on the sockets of the services. */
   async startBackend(command: string): Promise<void> {
     this.backend = await GuestProgram.command(this.vm, 'backend', command);
+  }
+
+  /** Waits until the backend listens there, or has ended. */
+  async listening(socket: string): Promise<void> {
+    const wait = `until [ -S ${socket} ]; do [ ! -e /tmp/backend.rc ] || exit 1; sleep 0.1; done`;
+    await this.vm.shell(wait, BACKEND_TIMEOUT).catch(async (error: unknown) => {
+      const log = await this.backend?.log();
+      throw new Error(`the backend does not listen on ${socket}:\n${log}`, { cause: error });
+    });
+  }
+
+  service(index: number): Service {
+    const service = this.services[index];
+    if (service === undefined) throw new Error(`there is no device ${index}`);
+    return service;
+  }
+
+  /** The work's result, unless the backend ends first: nothing would come of waiting then. */
+  async whileServed<T>(work: Promise<T>): Promise<T> {
+    const { backend } = this;
+    if (backend === undefined) throw new Error('no backend was started');
+    const settled = work.then(
+      () => true,
+      () => true,
+    );
+    while (!(await Promise.race([settled, sleep(CHECK_EVERY, false)]))) {
+      const status = await backend.exitStatus();
+      if (status === undefined) continue;
+      throw new Error(`the backend ended, status ${status}:\n${await backend.log()}`);
+    }
+    return work;
   }
 
   /** All that tells why something did not work. */

@@ -1,6 +1,7 @@
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TESTPMD } from '../../support/appliance-image.js';
-import type { VmKit } from '../../support/vm-kit.js';
+import type { ScenarioKits } from '../../support/vm-kit.js';
 import { vhostUserNetArguments } from '../qemu-arguments.js';
 import { Vm } from '../qemu.js';
 import { Appliance } from './appliance.js';
@@ -11,11 +12,6 @@ export interface NetLabOptions {
   readonly folder: string;
   /** Told of each step, and how long it took. */
   readonly say: (line: string) => void;
-}
-
-export interface NetKits {
-  readonly appliance: VmKit;
-  readonly frontend: VmKit;
 }
 
 const FRONTEND_MEMORY = '192M';
@@ -33,16 +29,18 @@ export class NetLab {
 
   private constructor(
     readonly appliance: Appliance,
-    private readonly kits: NetKits,
+    private readonly kits: ScenarioKits,
     readonly options: NetLabOptions,
   ) {}
 
-  static async start(kits: NetKits, options: NetLabOptions): Promise<NetLab> {
+  static async start(kits: ScenarioKits, options: NetLabOptions): Promise<NetLab> {
     const { folder, say } = options;
     const began = Date.now();
     const since = (): string => `${((Date.now() - began) / 1000).toFixed(1)} s`;
-    const sizes = [FRONTEND_MEMORY, FRONTEND_MEMORY];
-    const appliance = await Appliance.start(kits.appliance, folder, sizes);
+    const frontends = [0, 1].map((index) => {
+      return { size: FRONTEND_MEMORY, path: join(folder, `ram-${index}`) };
+    });
+    const appliance = await Appliance.start(kits.appliance, frontends);
     const lab = new NetLab(appliance, kits, options);
     try {
       say(`${since()}: the appliance VM is up, with two devices`);
@@ -80,11 +78,10 @@ export class NetLab {
   }
 
   async startFrontend(index: number): Promise<Vm> {
-    const service = this.appliance.services[index];
-    if (service === undefined) throw new Error(`there is no device ${index}`);
+    const service = this.appliance.service(index);
     const { queuePairs } = this.options;
     const vm = await Vm.start(this.kits.frontend, {
-      memory: { size: FRONTEND_MEMORY, path: service.ram },
+      memory: service.memory,
       cpus: queuePairs > 1 ? 2 : 1,
       args: vhostUserNetArguments({
         id: 'net',

@@ -1,17 +1,12 @@
 import { available, declareTests } from '../../support/declare-tests.js';
 import { temporaryFolder } from '../../support/temporary.js';
-import { applianceKit, vmKit } from '../../support/vm-kit.js';
-import { NetLab, type NetKits } from './net-lab.js';
+import { scenarioKits } from '../../support/vm-kit.js';
+import { NetLab } from './net-lab.js';
 
 // Three VMs, no process of the host in the data path: DPDK's testpmd in the appliance forwards
 // between two devices, and the Linux of each of the other two has one end as its eth0.
 
-async function kits(): Promise<NetKits> {
-  const [appliance, frontend] = await Promise.all([applianceKit(), vmKit()]);
-  return { appliance, frontend };
-}
-
-const { value: kit, reason } = await available(kits);
+const { value: kit, reason } = await available(scenarioKits);
 const vmTest = declareTests(reason);
 
 const PINGS = 20;

@@ -1,0 +1,168 @@
+import { truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { STORAGE_DAEMON } from '../../support/appliance-image.js';
+import { MKE2FS } from '../../support/frontend-image.js';
+import type { ScenarioKits } from '../../support/vm-kit.js';
+import { fileDiskArguments, vhostUserArguments, type GuestMemory } from '../qemu-arguments.js';
+import { Vm, type VmOptions } from '../qemu.js';
+import { Appliance } from './appliance.js';
+
+export interface BlkLabOptions {
+  /** The disks go here, as `disk-0` and so on; the caller removes it. */
+  readonly folder: string;
+  readonly diskMib: number;
+  /** One device, one disk and one frontend for each; see {@link Appliance}. */
+  readonly frontends: readonly GuestMemory[];
+  /** Told of each step, and how long it took. */
+  readonly say: (line: string) => void;
+}
+
+const GUEST_TIMEOUT = 300_000;
+/**
+ * qemu-storage-daemon 7.2 says in its configuration that it writes through, and does not: a guest
+ * that can read it (CONFIG_WCE) never flushes. Without it FLUSH counts.
+ */
+const FLUSHED = { 'config-wce': false };
+/** Of the noise that a file consists of, so that the guest need not make all of it. */
+const NOISE = 4 * 2 ** 20;
+
+/**
+ * An appliance VM in which qemu-storage-daemon exports each of the VM's disks to a frontend VM.
+ * The disks are files of the host, which show what has arrived.
+ */
+export class BlkLab {
+  readonly frontends: Vm[] = [];
+
+  private constructor(
+    private readonly began: number,
+    readonly appliance: Appliance,
+    private readonly kits: ScenarioKits,
+    readonly options: BlkLabOptions,
+  ) {}
+
+  static async start(kits: ScenarioKits, options: BlkLabOptions): Promise<BlkLab> {
+    const began = Date.now();
+    const { folder, diskMib, frontends, say } = options;
+    const disks = frontends.map((_, index) => join(folder, `disk-${index}`));
+    for (const disk of disks) {
+      await writeFile(disk, '');
+      await truncate(disk, diskMib * 2 ** 20);
+    }
+    const args = disks.flatMap((path, index) => fileDiskArguments(`disk${index}`, path));
+    const appliance = await Appliance.start(kits.appliance, frontends, args);
+    const lab = new BlkLab(began, appliance, kits, options);
+    try {
+      lab.#say(`the appliance VM is up, with ${disks.length} device(s)`);
+      await lab.#startDaemon();
+      await appliance.startBridge();
+      lab.#say('vvu bridge and qemu-storage-daemon run in it');
+      return lab;
+    } catch (error) {
+      say(await appliance.log());
+      await lab.close();
+      throw error;
+    }
+  }
+
+  /** Where the host keeps the disk of a frontend. */
+  disk(index: number): string {
+    return join(this.options.folder, `disk-${index}`);
+  }
+
+  /** Boots a frontend VM, and waits until it has read from its disk, which it calls vda. */
+  async startFrontend(index: number, options: VmOptions = {}): Promise<Vm> {
+    const { device, memory } = this.appliance.service(index);
+    const boot = async (): Promise<Vm> => {
+      const vm = await Vm.start(this.kits.frontend, {
+        ...options,
+        memory,
+        args: vhostUserArguments('vhost-user-blk-pci', device.vhostUser, FLUSHED),
+      });
+      this.frontends[index] = vm;
+      await vm.shell('modprobe -a virtio_pci virtio_blk', GUEST_TIMEOUT);
+      await vm.shell('dd if=/dev/vda of=/dev/null bs=4096 count=1 2>/dev/null', GUEST_TIMEOUT);
+      return vm;
+    };
+    const vm = await this.appliance.whileServed(boot());
+    this.#say(`frontend ${index}: the first request is answered (boot to first request)`);
+    return vm;
+  }
+
+  /**
+   * Makes an ext4 on the frontend's disk, writes files, and reads them back from the backend, with
+   * nothing left in the frontend's caches.
+   */
+  async writeFiles(index: number, mib: number): Promise<Written> {
+    const vm = this.#frontend(index);
+    const run = (command: string): Promise<string[]> =>
+      this.appliance.whileServed(vm.shell(command, GUEST_TIMEOUT));
+    await run(`mkdir -p /tmp /mnt; ${MKE2FS} -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /mnt`);
+    await run(`head -c ${NOISE} /dev/urandom > /noise`);
+    const began = Date.now();
+    // A number before the noise makes each file another one.
+    const count = Math.ceil((mib * 2 ** 20) / NOISE);
+    const list = `$(seq ${count})`;
+    await run(`for i in ${list}; do (echo $i; cat /noise) > /mnt/$i || exit 1; done; sync`);
+    const seconds = (Date.now() - began) / 1000;
+    const sums = 'cd /mnt && sha256sum $(ls | grep -v lost)';
+    const written = await run(sums);
+    await run('umount /mnt; echo 3 > /proc/sys/vm/drop_caches; mount -t ext4 /dev/vda /mnt');
+    const reading = Date.now();
+    const read = await run(sums);
+    const readSeconds = (Date.now() - reading) / 1000;
+    const [errors = '0'] = await run('cat /sys/fs/ext4/vda/errors_count');
+    await run('umount /mnt');
+    const [stat = ''] = await run('cat /sys/block/vda/stat');
+    const faults = await run('dmesg | grep -E "I/O error|virtio_blk.*fail" || true');
+    const [, , sectorsRead = 0, , , , sectorsWritten = 0] = stat.trim().split(/ +/).map(Number);
+    return {
+      files: written,
+      read,
+      errors: Number(errors) + faults.length,
+      bytesWritten: 512 * sectorsWritten,
+      bytesRead: 512 * sectorsRead,
+      seconds: { write: seconds, read: readSeconds },
+    };
+  }
+
+  async close(): Promise<void> {
+    for (const vm of this.frontends) await vm.close();
+    await this.appliance.close();
+  }
+
+  #frontend(index: number): Vm {
+    const vm = this.frontends[index];
+    if (vm === undefined) throw new Error(`frontend ${index} is not running`);
+    return vm;
+  }
+
+  async #startDaemon(): Promise<void> {
+    const { vm, services } = this.appliance;
+    await vm.shell('modprobe -a virtio_pci virtio_blk');
+    const exports = services.map(({ socket }, index) => {
+      const letter = String.fromCharCode('a'.charCodeAt(0) + index);
+      const disk = `driver=host_device,node-name=disk${index},filename=/dev/vd${letter}`;
+      const address = `addr.type=unix,addr.path=${socket}`;
+      const name = `type=vhost-user-blk,id=export${index},node-name=disk${index}`;
+      return `--blockdev ${disk} --export ${name},writable=on,${address}`;
+    });
+    await this.appliance.startBackend(`${STORAGE_DAEMON} ${exports.join(' ')}`);
+    for (const { socket } of services) await this.appliance.listening(socket);
+  }
+
+  #say(line: string): void {
+    this.options.say(`${((Date.now() - this.began) / 1000).toFixed(1)} s: ${line}`);
+  }
+}
+
+export interface Written {
+  /** SHA-256 and name of each file, before and after. */
+  readonly files: readonly string[];
+  readonly read: readonly string[];
+  /** What the file system and the kernel's log complain of. */
+  readonly errors: number;
+  /** What the frontend's disk has counted since it was there, in bytes. */
+  readonly bytesWritten: number;
+  readonly bytesRead: number;
+  readonly seconds: { readonly write: number; readonly read: number };
+}
