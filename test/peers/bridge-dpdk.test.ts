@@ -3,14 +3,14 @@ import { memoryFile, testpmdMissing, type Memory } from '../../src/frontend/test
 import { circulate, exchange } from '../../src/frontend/testpmd-traffic.js';
 import { declareTests } from '../support/declare-tests.js';
 import { hugepagesMissing, reserveHugepages } from '../support/hugepages.js';
-import { ensurePackages } from '../support/packages.js';
+import { DPDK_PACKAGES, ensurePackages } from '../support/packages.js';
 import { BridgeRig, report } from './bridge-rig.js';
 
 /*
  * Debian's dpdk-testpmd on both ends, unmodified: its vhost PMD is the backend behind `vvu bridge`,
  * its virtio-user the frontend of `vvu device`. The data path is between the two alone.
  */
-const unavailable = await ensurePackages(['dpdk']);
+const unavailable = await ensurePackages(DPDK_PACKAGES);
 const dpdkTest = declareTests(unavailable ?? testpmdMissing() ?? hugepagesMissing());
 
 const MEMORY_MIB = 64;

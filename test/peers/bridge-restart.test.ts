@@ -1,7 +1,7 @@
 import { testpmdMissing, type Memory } from '../../src/frontend/testpmd.js';
 import { exchange } from '../../src/frontend/testpmd-traffic.js';
 import { declareTests } from '../support/declare-tests.js';
-import { ensurePackages } from '../support/packages.js';
+import { DPDK_PACKAGES, ensurePackages } from '../support/packages.js';
 import { BridgeRig } from './bridge-rig.js';
 
 /*
@@ -9,7 +9,7 @@ import { BridgeRig } from './bridge-rig.js';
  * testpmd's virtio-user as a server takes a new connection by itself, and so do `vvu device` and
  * `vvu bridge`.
  */
-const unavailable = await ensurePackages(['dpdk']);
+const unavailable = await ensurePackages(DPDK_PACKAGES);
 const dpdkTest = declareTests(unavailable ?? testpmdMissing());
 
 const ROUNDS = 10;

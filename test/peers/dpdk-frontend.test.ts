@@ -11,7 +11,7 @@ import { declareTests } from '../support/declare-tests.js';
 import { startEchoBackend, type EchoBackend } from '../support/echo-backend.js';
 import { hugepagesMissing, reserveHugepages } from '../support/hugepages.js';
 import { IdleFds } from '../support/idle-fds.js';
-import { ensurePackages } from '../support/packages.js';
+import { DPDK_PACKAGES, ensurePackages } from '../support/packages.js';
 import { until } from '../support/until.js';
 import { DeviceProcess } from '../vm/device-process.js';
 
@@ -19,7 +19,7 @@ import { DeviceProcess } from '../vm/device-process.js';
  * Debian's dpdk-testpmd is the frontend, `vvu device` a process of its own, and the backend behind
  * it our poll-mode echo over vfio-user. Packets go both ways through the window.
  */
-const unavailable = await ensurePackages(['dpdk']);
+const unavailable = await ensurePackages(DPDK_PACKAGES);
 const dpdkTest = declareTests(unavailable ?? testpmdMissing() ?? hugepagesMissing());
 
 const MEMORY_MIB = 64;

@@ -4,13 +4,13 @@ import { join } from 'node:path';
 import { Testpmd, testpmdMissing } from '../../src/frontend/testpmd.js';
 import { exchange } from '../../src/frontend/testpmd-traffic.js';
 import { declareTests } from '../support/declare-tests.js';
-import { ensurePackages } from '../support/packages.js';
+import { DPDK_PACKAGES, ensurePackages } from '../support/packages.js';
 import { projectRoot } from '../support/paths.js';
 import { until } from '../support/until.js';
 import { DeviceProcess } from '../vm/device-process.js';
 import { report } from './bridge-rig.js';
 
-const unavailable = await ensurePackages(['dpdk']);
+const unavailable = await ensurePackages(DPDK_PACKAGES);
 const dpdkTest = declareTests(unavailable ?? testpmdMissing());
 
 dpdkTest('the example backend serves DPDK on four queue pairs', async (t) => {

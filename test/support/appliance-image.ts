@@ -3,7 +3,7 @@ import { basename, join } from 'node:path';
 import { runCommand } from './command.js';
 import type { GuestImage } from './guest-image.js';
 import { nodeGuestImage } from './node-guest-image.js';
-import { requirePackages } from './packages.js';
+import { DPDK_PACKAGES, requirePackages } from './packages.js';
 import { withPrograms } from './program-archive.js';
 
 /** Memory of an appliance: twice the archive while it is unpacked, then Node.js and a backend. */
@@ -12,7 +12,7 @@ export const TESTPMD = '/usr/bin/dpdk-testpmd';
 export const STORAGE_DAEMON = '/usr/bin/qemu-storage-daemon';
 export const VIRTIOFSD = '/usr/lib/qemu/virtiofsd';
 
-const PACKAGES = ['dpdk', 'qemu-system-common'];
+const PACKAGES = [...DPDK_PACKAGES, 'qemu-system-common'];
 const PROGRAMS = [TESTPMD, STORAGE_DAEMON, VIRTIOFSD];
 /** DPDK loads every driver of its folder; these are what a vhost port needs. */
 const DRIVER_FOLDERS = '/usr/lib/x86_64-linux-gnu/dpdk';

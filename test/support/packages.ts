@@ -6,6 +6,14 @@ export class Unavailable extends Error {
   override readonly name = 'Unavailable';
 }
 
+/** DPDK's testpmd, and the drivers that it loads here: the package only recommends them. */
+export const DPDK_PACKAGES = [
+  'dpdk',
+  'librte-mempool-ring23',
+  'librte-net-vhost23',
+  'librte-net-virtio23',
+];
+
 const INSTALL_TIMEOUT = 600_000;
 const APT_ENVIRONMENT = { ...process.env, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C' };
 
