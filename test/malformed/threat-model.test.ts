@@ -6,7 +6,6 @@ import { VFIO_USER_INPUTS } from './vfio-user-inputs.js';
 import { VHOST_USER_INPUTS } from './vhost-user-inputs.js';
 
 const ERRNO: Readonly<Record<number, string>> = {
-  2: 'ENOENT',
   17: 'EEXIST',
   22: 'EINVAL',
   34: 'ERANGE',

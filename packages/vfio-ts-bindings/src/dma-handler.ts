@@ -63,10 +63,12 @@ export class DmaHandler {
 
   /**
    * Removes what lies in the range. The specification asks for exactly one earlier mapping; QEMU
-   * with a vIOMMU also sends larger ranges that hold several (as Linux's type 1 IOMMU allows). A
-   * range that cuts a mapping is refused, so that no part of one stays behind unnoticed.
-   * @throws VfioUserError ENOENT (nothing there), EINVAL (cuts a mapping; addresses with the ALL
-   * flag), ENOTSUP (dirty bitmap)
+   * with a vIOMMU also sends larger ranges that hold several or none (as Linux's type 1 IOMMU
+   * allows): whenever its guest changes an I/O address space it empties all of it in some thirty
+   * ranges, and complains of each that is refused. A range that cuts a mapping is refused, so that
+   * no part of one stays behind unnoticed.
+   * @throws VfioUserError EINVAL (empty, cuts a mapping; addresses with the ALL flag), ENOTSUP
+   * (dirty bitmap)
    */
   unmap({ flags, address, size }: DmaUnmapPayload): void {
     if ((flags & VFIO_DMA_UNMAP_FLAG_GET_DIRTY_BITMAP) !== 0) {
@@ -114,7 +116,6 @@ export class DmaHandler {
     const start = Number(address);
     const length = Number(end) - start;
     const inside = address < end ? [...this.#maps.overlapping(start, length)] : [];
-    if (inside.length === 0) throw new VfioUserError('ENOENT', `${what}: no such mapping`);
     const cut = inside.some((map) => map.start < start || map.start + map.length > start + length);
     if (cut) throw new VfioUserError('EINVAL', `${what} cuts a mapping`);
     return inside;

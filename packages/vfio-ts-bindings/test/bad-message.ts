@@ -10,7 +10,6 @@ export interface BadMessage {
 }
 
 export const EPERM = 1;
-export const ENOENT = 2;
 export const EEXIST = 17;
 export const EINVAL = 22;
 export const ERANGE = 34;

@@ -142,6 +142,22 @@ test('an unmap may cover several mappings, as QEMU with a vIOMMU sends it', asyn
   t.is(finish(), 0);
 });
 
+test('an unmap of what is not mapped changes nothing, as QEMU with a vIOMMU sends it', async (t) => {
+  const { client, device, server, finish } = await connected();
+  await client.dmaMap({ address: 4096, size: 4096 });
+  const calls = [...device.calls];
+  for (const [address, size] of [
+    [0, 4096],
+    [8192, 2 ** 40],
+    [2 ** 52, 2 ** 52],
+  ] as const) {
+    await client.dmaUnmap(address, size);
+  }
+  t.deepEqual(device.calls, calls);
+  t.is(server.dmaMaps, 1);
+  t.is(finish(), 0);
+});
+
 test('masks by message', async (t) => {
   const { client, server, fds, finish } = await connected();
   const eventfd = fds.open();
