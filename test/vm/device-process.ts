@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../support/paths.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/temporary.js';
-import { deferred, within } from './deferred.js';
+import { deferred, within, type Deferred } from './deferred.js';
 
 export interface DeviceProcessOptions {
   readonly layout: 'split' | 'rfc';
@@ -12,36 +12,29 @@ export interface DeviceProcessOptions {
   readonly uuid?: string;
   /** More options of `vvu device`. */
   readonly args?: readonly string[];
+  /** Told of each line of its log. */
+  readonly onLog?: (line: string) => void;
 }
+
+const READY_TIMEOUT = 60_000;
 
 /** A `vvu device` process with one device, as an operator runs it. */
 export class DeviceProcess {
   readonly #folder: TemporaryFolder;
-  readonly #child: ChildProcess;
-  readonly #exit = deferred<string>();
+  readonly #options: DeviceProcessOptions;
+  #child: ChildProcess;
+  #exit: Deferred<string>;
   #log = '';
 
-  private constructor(folder: TemporaryFolder, child: ChildProcess) {
+  private constructor(folder: TemporaryFolder, options: DeviceProcessOptions) {
     this.#folder = folder;
-    this.#child = child;
-    child.once('error', (error) => this.#exit.resolve(`could not be started: ${error.message}`));
-    child.once('close', (code, signal) => this.#exit.resolve(signal ?? `status ${code}`));
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#log += text));
+    this.#options = options;
+    [this.#child, this.#exit] = this.#spawn();
   }
 
   /** Starts it and waits for its line `ready`. */
   static async start(options: DeviceProcessOptions): Promise<DeviceProcess> {
-    const folder = await temporaryFolder('device');
-    const args = ['--pdeathsig', 'KILL', '--', process.execPath];
-    args.push(join(projectRoot, 'dist/src/cli/main.js'), 'device');
-    args.push('--vfio-user', join(folder.path, 'vfio-user'));
-    args.push('--vhost-user', join(folder.path, 'vhost-user'));
-    args.push('--layout', options.layout, '--window', options.window);
-    if (options.uuid !== undefined) args.push('--uuid', options.uuid);
-    const child = spawn('setpriv', [...args, ...(options.args ?? [])], {
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    const device = new DeviceProcess(folder, child);
+    const device = new DeviceProcess(await temporaryFolder('device'), options);
     try {
       await device.#ready();
     } catch (error) {
@@ -61,7 +54,7 @@ export class DeviceProcess {
     return join(this.#folder.path, 'vhost-user');
   }
 
-  /** What it logged. */
+  /** What it logged, over all its lives. */
   get log(): string {
     return this.#log;
   }
@@ -92,11 +85,48 @@ export class DeviceProcess {
     return existsSync(this.vfioUser) || existsSync(this.vhostUser);
   }
 
-  /** Ends it, if it still runs, and removes its folder. */
-  async close(): Promise<void> {
+  /** Ends it as a crash would. */
+  async kill(): Promise<void> {
     this.#child.kill('SIGKILL');
     await this.#exit.promise;
+  }
+
+  /** Starts it again, with the same options and sockets, once it has ended. */
+  async restart(): Promise<void> {
+    await this.#exit.promise;
+    [this.#child, this.#exit] = this.#spawn();
+    await this.#ready();
+  }
+
+  /** Ends it, if it still runs, and removes its folder. */
+  async close(): Promise<void> {
+    await this.kill();
     await this.#folder.remove();
+  }
+
+  #spawn(): [ChildProcess, Deferred<string>] {
+    const { layout, window, uuid, args: more = [], onLog } = this.#options;
+    const args = ['--pdeathsig', 'KILL', '--', process.execPath];
+    args.push(join(projectRoot, 'dist/src/cli/main.js'), 'device');
+    args.push('--vfio-user', this.vfioUser, '--vhost-user', this.vhostUser);
+    args.push('--layout', layout, '--window', window);
+    if (uuid !== undefined) args.push('--uuid', uuid);
+    // In a session of its own: Ctrl-C at the terminal is for this process.
+    const child = spawn('setpriv', [...args, ...more], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
+    });
+    const exit = deferred<string>();
+    child.once('error', (error) => exit.resolve(`could not be started: ${error.message}`));
+    child.once('close', (code, signal) => exit.resolve(signal ?? `status ${code}`));
+    let rest = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      this.#log += text;
+      const lines = (rest + text).split('\n');
+      rest = lines.pop() ?? '';
+      if (onLog !== undefined) lines.forEach((line) => onLog(line));
+    });
+    return [child, exit];
   }
 
   async #ready(): Promise<void> {
@@ -109,6 +139,6 @@ export class DeviceProcess {
     const ended = this.#exit.promise.then((how) => {
       throw new Error(`vvu device ended: ${how}\n${this.#log}`);
     });
-    await within(Promise.race([ready.promise, ended]), 20_000, 'vvu device');
+    await within(Promise.race([ready.promise, ended]), READY_TIMEOUT, 'vvu device');
   }
 }

@@ -62,6 +62,12 @@ export class GuestProgram {
     await this.vm.shell(`kill -${name} $(cat /tmp/${this.name}.pid)`);
   }
 
+  /** SIGKILL; resolves when it has gone, so that a new one may take its name. */
+  async kill(): Promise<void> {
+    await this.signal('KILL');
+    await this.ended();
+  }
+
   /** SIGTERM; resolves with the exit status. */
   async stop(): Promise<number> {
     await this.signal('TERM');

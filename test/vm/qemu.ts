@@ -5,7 +5,7 @@ import type { VmKit } from '../support/vm-kit.js';
 import { Agent } from './agent.js';
 import { deferred, within } from './deferred.js';
 import { LineSocket } from './line-socket.js';
-import { machineArguments, type MachineOptions } from './qemu-arguments.js';
+import { deviceArguments, machineArguments, type MachineOptions } from './qemu-arguments.js';
 import { Qmp } from './qmp.js';
 
 const KERNEL_ARGUMENTS = [
@@ -20,18 +20,24 @@ const KERNEL_ARGUMENTS = [
   'hugepages=8',
 ];
 /** An emulated guest beside busy neighbours on two cores takes its time. */
-const BOOT_TIMEOUT = 120_000;
+const BOOT_TIMEOUT = 240_000;
 const STOP_TIMEOUT = 10_000;
 /** Not longer: a QEMU that still waits for some socket at its start will not answer at all. */
 const QUIT_TIMEOUT = 2_000;
 const COMMAND_TIMEOUT = 15_000;
 const KEPT_OUTPUT = 64 * 1024;
+/** A socket in the VM's folder. */
+const CONSOLE = 'console';
 
 export interface VmOptions extends Partial<MachineOptions> {
+  /** The guest's host name. A guest that has one also has a shell for people, see `Vm.console`. */
+  readonly name?: string;
   /** More of QEMU's arguments, see qemu-arguments.ts. */
   readonly args?: readonly string[];
   /** Added to every VM's kernel arguments. */
   readonly kernelArgs?: readonly string[];
+  /** Milliseconds until the probe has to answer, waiting for sockets at QEMU's start included. */
+  readonly bootTimeout?: number;
 }
 
 /**
@@ -52,6 +58,7 @@ export class Vm {
   #alive = true;
 
   private constructor(
+    readonly name: string | undefined,
     folder: TemporaryFolder,
     child: ChildProcess,
     agent: LineSocket,
@@ -74,6 +81,7 @@ export class Vm {
   /** Starts a VM and waits until its probe answers. */
   static async start(kit: VmKit, options: VmOptions = {}): Promise<Vm> {
     const folder = await temporaryFolder('vm');
+    const { name, bootTimeout = BOOT_TIMEOUT } = options;
     const agentPath = join(folder.path, 'agent');
     const qmpPath = join(folder.path, 'qmp');
     const agent = await LineSocket.listen(agentPath);
@@ -82,22 +90,25 @@ export class Vm {
       ...kit.qemu.args,
       ...machineArguments({ memory: { size: '256M' }, ...options }),
       ...['-kernel', kit.image.kernel, '-initrd', kit.image.initrd],
-      ...['-append', [...KERNEL_ARGUMENTS, ...(options.kernelArgs ?? [])].join(' ')],
+      ...['-append', kernelArguments(options).join(' ')],
       ...['-chardev', 'stdio,id=console,signal=off', '-serial', 'chardev:console'],
       ...['-chardev', `socket,id=agent,path=${agentPath}`, '-serial', 'chardev:agent'],
       ...['-qmp', `unix:${qmpPath}`],
+      ...(name === undefined ? [] : consoleArguments(join(folder.path, CONSOLE))),
       ...(options.args ?? []),
     ];
-    // setpriv ends QEMU when this process ends without having been able to.
+    // setpriv ends QEMU when this process ends without having been able to. In a session of its
+    // own, so that Ctrl-C at the terminal reaches this process alone, which ends QEMU in order.
     const command = ['--pdeathsig', 'KILL', '--', kit.qemu.file, ...args];
     const child = spawn('setpriv', command, {
       env: kit.qemu.env,
       stdio: ['ignore', 'pipe', 'pipe'],
+      detached: true,
     });
-    const vm = new Vm(folder, child, agent, qmp);
+    const vm = new Vm(name, folder, child, agent, qmp);
     try {
-      await vm.#explained(vm.#qmp.negotiate(BOOT_TIMEOUT));
-      await vm.booted();
+      await vm.#explained(vm.#qmp.negotiate(bootTimeout));
+      await vm.booted(bootTimeout);
     } catch (error) {
       await vm.close();
       throw error;
@@ -107,6 +118,11 @@ export class Vm {
 
   get pid(): number | undefined {
     return this.#child.pid;
+  }
+
+  /** The Unix socket of the shell of a guest with a name: one connection at a time. */
+  get console(): string {
+    return join(this.#folder.path, CONSOLE);
   }
 
   /** What QEMU and the guest's kernel printed, the end of it. */
@@ -202,6 +218,19 @@ export class Vm {
       throw error;
     }
   }
+}
+
+/** Of a third serial port, whose interrupt is no other port's. The ACPI tables tell the guest. */
+function consoleArguments(path: string): string[] {
+  return [
+    ...['-chardev', `socket,id=shell,path=${path},server=on,wait=off`],
+    ...deviceArguments('isa-serial', { chardev: 'shell', index: 2, iobase: 0x3e8, irq: 5 }),
+  ];
+}
+
+function kernelArguments({ name, kernelArgs = [] }: VmOptions): string[] {
+  const host = name === undefined ? [] : [`vvu.name=${name}`];
+  return [...KERNEL_ARGUMENTS, ...host, ...kernelArgs];
 }
 
 function tail(text: string): string {

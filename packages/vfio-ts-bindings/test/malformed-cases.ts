@@ -1,13 +1,5 @@
 /** Bad messages, written down by hand, for a server that negotiated with QEMU's VERSION. */
-import {
-  bad,
-  EEXIST,
-  EINVAL,
-  ENOSYS,
-  ENOTSUP,
-  ERANGE,
-  type BadMessage,
-} from './bad-message.js';
+import { bad, EEXIST, EINVAL, ENOSYS, ENOTSUP, ERANGE, type BadMessage } from './bad-message.js';
 import { concat, hex } from './hex.js';
 import { accesses, info, irqs } from './malformed-requests.js';
 

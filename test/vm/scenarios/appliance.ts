@@ -36,16 +36,40 @@ export class Appliance {
   bridge: GuestProgram | undefined;
   backend: GuestProgram | undefined;
 
+  #vm: Vm | undefined;
+
   private constructor(
-    readonly vm: Vm,
+    private readonly kit: VmKit,
     readonly services: readonly Service[],
+    private readonly args: readonly string[],
   ) {}
 
-  /** Boots it, with a device for each frontend, and with these arguments of QEMU besides. */
+  /**
+   * Boots it, with a device for each frontend, and with these arguments of QEMU besides. `onLog` is
+   * told of each line that a device logs.
+   */
   static async start(
     kit: VmKit,
     frontends: readonly GuestMemory[],
     args: readonly string[] = [],
+    onLog?: (line: string) => void,
+  ): Promise<Appliance> {
+    const appliance = await Appliance.withDevices(kit, frontends, args, onLog);
+    try {
+      await appliance.boot();
+      return appliance;
+    } catch (error) {
+      await appliance.close();
+      throw error;
+    }
+  }
+
+  /** The same without the VM: `boot()` starts that. */
+  static async withDevices(
+    kit: VmKit,
+    frontends: readonly GuestMemory[],
+    args: readonly string[] = [],
+    onLog?: (line: string) => void,
   ): Promise<Appliance> {
     const services: Service[] = [];
     try {
@@ -53,21 +77,41 @@ export class Appliance {
         const uuid = uuidOf(index);
         const { path, size } = memory;
         const window = path === undefined ? `size=${size}` : `path=${path},size=${size}`;
-        const device = await DeviceProcess.start({ layout: 'split', window, uuid });
+        const tell = onLog && ((line: string) => onLog(`device-${index}: ${line}`));
+        const device = await DeviceProcess.start({
+          layout: 'split',
+          window,
+          uuid,
+          ...(tell && { onLog: tell }),
+        });
         services.push({ device, uuid, memory, socket: `/tmp/backend-${index}.sock` });
       }
-      const devices = services.flatMap(({ device }) => vfioUserArguments(device.vfioUser));
-      const vm = await Vm.start(kit, {
-        iommu: true,
-        cpus: 2,
-        memory: { size: APPLIANCE_MEMORY },
-        args: [...CPU, ...devices, ...args],
-      });
-      return new Appliance(vm, services);
+      return new Appliance(kit, services, args);
     } catch (error) {
       for (const { device } of services) await device.close();
       throw error;
     }
+  }
+
+  /** Starts the VM, in place of an earlier one. Nothing runs in it yet. */
+  async boot(): Promise<void> {
+    await this.#vm?.close();
+    this.#vm = undefined;
+    this.bridge = undefined;
+    this.backend = undefined;
+    const devices = this.services.flatMap(({ device }) => vfioUserArguments(device.vfioUser));
+    this.#vm = await Vm.start(this.kit, {
+      name: 'appliance',
+      iommu: true,
+      cpus: 2,
+      memory: { size: APPLIANCE_MEMORY },
+      args: [...CPU, ...devices, ...this.args],
+    });
+  }
+
+  get vm(): Vm {
+    if (this.#vm === undefined) throw new Error('the appliance VM is not running');
+    return this.#vm;
   }
 
   /** Starts the bridge and waits until it has found its devices; the backend may come later. */
@@ -127,11 +171,11 @@ export class Appliance {
     for (const program of [this.bridge, this.backend]) {
       parts.push((await program?.log().catch((error: unknown) => String(error))) ?? '');
     }
-    return [...parts, this.vm.log].join('\n');
+    return [...parts, this.#vm?.log ?? ''].join('\n');
   }
 
   async close(): Promise<void> {
-    await this.vm.close();
+    await this.#vm?.close();
     for (const { device } of this.services) await device.close();
   }
 }

@@ -2,22 +2,20 @@ import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { STORAGE_DAEMON } from '../../support/appliance-image.js';
 import { MKE2FS } from '../../support/frontend-image.js';
-import type { ScenarioKits } from '../../support/vm-kit.js';
+import { scenarioKits, type ScenarioKits } from '../../support/vm-kit.js';
+import type { Lab, LabKind, LabOptions, LabVm } from '../lab.js';
 import { fileDiskArguments, vhostUserArguments, type GuestMemory } from '../qemu-arguments.js';
 import { Vm, type VmOptions } from '../qemu.js';
 import { Appliance } from './appliance.js';
 
-export interface BlkLabOptions {
-  /** The disks go here, as `disk-0` and so on; the caller removes it. */
-  readonly folder: string;
+export interface BlkLabOptions extends LabOptions {
   readonly diskMib: number;
   /** One device, one disk and one frontend for each; see {@link Appliance}. */
   readonly frontends: readonly GuestMemory[];
-  /** Told of each step, and how long it took. */
-  readonly say: (line: string) => void;
 }
 
 const GUEST_TIMEOUT = 300_000;
+const SHOWN_MIB = 16;
 /**
  * qemu-storage-daemon 7.2 says in its configuration that it writes through, and does not: a guest
  * that can read it (CONFIG_WCE) never flushes. Without it FLUSH counts.
@@ -28,9 +26,9 @@ const NOISE = 4 * 2 ** 20;
 
 /**
  * An appliance VM in which qemu-storage-daemon exports each of the VM's disks to a frontend VM.
- * The disks are files of the host, which show what has arrived.
+ * The disks are files of the host (`disk-0` and so on in the folder), which show what has arrived.
  */
-export class BlkLab {
+export class BlkLab implements Lab {
   readonly frontends: Vm[] = [];
 
   private constructor(
@@ -42,14 +40,14 @@ export class BlkLab {
 
   static async start(kits: ScenarioKits, options: BlkLabOptions): Promise<BlkLab> {
     const began = Date.now();
-    const { folder, diskMib, frontends, say } = options;
+    const { folder, diskMib, frontends, say, deviceLog } = options;
     const disks = frontends.map((_, index) => join(folder, `disk-${index}`));
     for (const disk of disks) {
       await writeFile(disk, '');
       await truncate(disk, diskMib * 2 ** 20);
     }
     const args = disks.flatMap((path, index) => fileDiskArguments(`disk${index}`, path));
-    const appliance = await Appliance.start(kits.appliance, frontends, args);
+    const appliance = await Appliance.start(kits.appliance, frontends, args, deviceLog);
     const lab = new BlkLab(began, appliance, kits, options);
     try {
       lab.#say(`the appliance VM is up, with ${disks.length} device(s)`);
@@ -64,6 +62,26 @@ export class BlkLab {
     }
   }
 
+  get vms(): LabVm[] {
+    const hints = ['mount -t ext4 /dev/vda /mnt && ls -l /mnt', 'cat /sys/block/vda/stat'];
+    return [
+      { vm: this.appliance.vm, hints: ['tail /tmp/bridge.err', 'cat /sys/block/vda/stat'] },
+      ...this.frontends.map((vm) => ({ vm, hints })),
+    ];
+  }
+
+  async show(): Promise<void> {
+    const { files, read, errors, bytesWritten, bytesRead, seconds } = await this.writeFiles(
+      0,
+      SHOWN_MIB,
+    );
+    const { say } = this.options;
+    say(`frontend-0 made an ext4 and wrote ${files.length} files in ${seconds.write.toFixed(1)} s`);
+    say(`mounted again and read in ${seconds.read.toFixed(1)} s, ${errors} errors`);
+    say(files.join() === read.join() ? 'SHA-256 of all files equal' : 'files DAMAGED');
+    say(`its disk has counted ${bytesWritten} bytes written, ${bytesRead} bytes read`);
+  }
+
   /** Where the host keeps the disk of a frontend. */
   disk(index: number): string {
     return join(this.options.folder, `disk-${index}`);
@@ -74,6 +92,7 @@ export class BlkLab {
     const { device, memory } = this.appliance.service(index);
     const boot = async (): Promise<Vm> => {
       const vm = await Vm.start(this.kits.frontend, {
+        name: `frontend-${index}`,
         ...options,
         memory,
         args: vhostUserArguments('vhost-user-blk-pci', device.vhostUser, FLUSHED),
@@ -166,3 +185,18 @@ export interface Written {
   readonly bytesRead: number;
   readonly seconds: { readonly write: number; readonly read: number };
 }
+
+export const blkLabKind: LabKind = {
+  summary: 'qemu-storage-daemon in an appliance VM serves its disk to a Linux VM',
+  picture: `
+  frontend-0 (Linux)             appliance (Linux)
+  virtio_blk  <-- its RAM is a PCI BAR --> qemu-storage-daemon --> /dev/vda, a file of the host
+       |                        vvu bridge
+       +--vhost-user-- vvu device --vfio-user--+`,
+  async start(options) {
+    const frontends = [{ size: '192M', path: join(options.folder, 'ram') }];
+    const lab = await BlkLab.start(await scenarioKits(), { ...options, frontends, diskMib: 64 });
+    await lab.startFrontend(0);
+    return lab;
+  },
+};

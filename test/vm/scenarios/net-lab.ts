@@ -1,31 +1,30 @@
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TESTPMD } from '../../support/appliance-image.js';
-import type { ScenarioKits } from '../../support/vm-kit.js';
+import { ETHTOOL } from '../../support/frontend-image.js';
+import { scenarioKits, type ScenarioKits } from '../../support/vm-kit.js';
+import type { Lab, LabKind, LabOptions, LabVm } from '../lab.js';
 import { vhostUserNetArguments } from '../qemu-arguments.js';
 import { Vm } from '../qemu.js';
 import { Appliance } from './appliance.js';
+import { NetGuest, type Pings, type Transfer } from './net-guest.js';
+import { startTestpmd, testpmdCounters, TESTPMD_OUTPUT } from './testpmd.js';
 
-export interface NetLabOptions {
+export interface NetLabOptions extends LabOptions {
+  /** What the backend serves; a frontend may have fewer. */
   readonly queuePairs: number;
-  /** The window files go here: a folder in memory. */
-  readonly folder: string;
-  /** Told of each step, and how long it took. */
-  readonly say: (line: string) => void;
 }
 
 const FRONTEND_MEMORY = '192M';
-const GUEST_TIMEOUT = 180_000;
-/** The vhost PMD spreads what is larger, up to 64 KiB, over several buffers. */
-const BUFFERS = '--total-num-mbufs=4096 --mbuf-size=2176';
+const FIRST_PACKET_LIMIT = 180_000;
+const SHOWN_PINGS = 10;
+const SHOWN_MIB = 8;
 
 /**
  * Two Linux VMs on a wire that a third one makes: testpmd forwards between two devices of the
- * appliance. Offloads are passed through: a frontend's packet without a checksum, or larger than
- * the MTU, reaches the other frontend as it is, with its header.
+ * appliance.
  */
-export class NetLab {
-  readonly frontends: Vm[] = [];
+export class NetLab implements Lab {
+  readonly frontends: NetGuest[] = [];
 
   private constructor(
     readonly appliance: Appliance,
@@ -33,24 +32,25 @@ export class NetLab {
     readonly options: NetLabOptions,
   ) {}
 
+  /** Starts all of it and waits for the first packet that comes back. */
   static async start(kits: ScenarioKits, options: NetLabOptions): Promise<NetLab> {
-    const { folder, say } = options;
-    const began = Date.now();
-    const since = (): string => `${((Date.now() - began) / 1000).toFixed(1)} s`;
+    const { folder, queuePairs, say, deviceLog } = options;
     const frontends = [0, 1].map((index) => {
       return { size: FRONTEND_MEMORY, path: join(folder, `ram-${index}`) };
     });
-    const appliance = await Appliance.start(kits.appliance, frontends);
+    say('starting two `vvu device` processes and the appliance VM');
+    const began = Date.now();
+    const appliance = await Appliance.start(kits.appliance, frontends, [], deviceLog);
     const lab = new NetLab(appliance, kits, options);
     try {
-      say(`${since()}: the appliance VM is up, with two devices`);
-      await lab.startTestpmd();
+      lab.#say('the appliance VM is up, with two devices', began);
+      await startTestpmd(appliance, { queuePairs, forward: 'io' });
       await appliance.startBridge();
-      say(`${since()}: vvu bridge and testpmd run in it`);
-      for (const index of appliance.services.keys()) await lab.startFrontend(index);
-      say(`${since()}: both frontend VMs are up`);
+      lab.#say('vvu bridge and DPDK testpmd run in it', began);
+      await lab.startFrontends(queuePairs);
+      lab.#say('both frontend VMs are up', began);
       await lab.firstPacket();
-      say(`${since()}: the first packet has come back (boot to first packet)`);
+      lab.#say('the first packet has come back (boot to first packet)', began);
       return lab;
     } catch (error) {
       say(await appliance.log());
@@ -59,118 +59,107 @@ export class NetLab {
     }
   }
 
-  /** testpmd as a backend for all services, forwarding from one port to the next. */
-  async startTestpmd(): Promise<void> {
-    const { queuePairs } = this.options;
-    const vdevs = this.appliance.services.map(({ socket }, port) => {
-      const vhost = `net_vhost${port},iface=${socket},queues=${queuePairs}`;
-      return `--vdev ${vhost},tso=1,legacy-ol-flags=1`;
-    });
-    const eal = `--lcores 0@0-1,1@0-1 --no-pci --no-telemetry --no-huge -m 128 --iova-mode=va`;
-    const queues = `--rxq=${queuePairs} --txq=${queuePairs}`;
-    const forward = `--nb-cores=1 --forward-mode=io --auto-start ${queues} ${BUFFERS}`;
-    const sockets = this.appliance.services.map(({ socket }) => socket).join(' ');
-    // Ends when its standard input does, so there is one that stays open.
-    const program = `${TESTPMD} ${eal} ${vdevs.join(' ')} -- ${forward} --stats-period 3600`;
-    await this.appliance.startBackend(
-      `sh -c 'mkdir -p /var/run; rm -f ${sockets}; exec ${program}'`,
-    );
+  get vms(): LabVm[] {
+    const peer = (index: number): string[] => [
+      `ping -c 3 ${this.frontend(1 - index).address}`,
+      `${ETHTOOL} -S eth0`,
+    ];
+    return [
+      { vm: this.appliance.vm, hints: [`tail -n 18 ${TESTPMD_OUTPUT}`, 'tail /tmp/bridge.err'] },
+      ...this.frontends.map(({ vm }, index) => ({ vm, hints: peer(index) })),
+    ];
   }
 
-  async startFrontend(index: number): Promise<Vm> {
-    const service = this.appliance.service(index);
-    const { queuePairs } = this.options;
-    const vm = await Vm.start(this.kits.frontend, {
-      memory: service.memory,
-      cpus: queuePairs > 1 ? 2 : 1,
-      args: vhostUserNetArguments({
-        id: 'net',
-        path: service.device.vhostUser,
-        queuePairs,
-        reconnect: 1,
-      }),
-    });
-    this.frontends[index] = vm;
-    await vm.shell('mkdir -p /tmp; modprobe -a virtio_pci virtio_net', GUEST_TIMEOUT);
-    await vm.shell(`ifconfig eth0 ${this.address(index)} netmask 255.255.255.0 up`);
-    return vm;
+  /** Starts both frontend VMs, in place of those that run. */
+  async startFrontends(queuePairs: number): Promise<void> {
+    for (const { vm } of this.frontends.splice(0)) await vm.close();
+    for (const index of this.appliance.services.keys()) {
+      const boot = this.#boot(index, queuePairs);
+      this.frontends.push(new NetGuest(await this.appliance.whileServed(boot), index));
+    }
+    for (const guest of this.frontends) await guest.up();
   }
 
-  address(index: number): string {
-    return `192.0.2.${index + 1}`;
-  }
-
-  frontend(index: number): Vm {
-    const vm = this.frontends[index];
-    if (vm === undefined) throw new Error(`frontend ${index} is not running`);
-    return vm;
+  frontend(index: number): NetGuest {
+    const guest = this.frontends[index];
+    if (guest === undefined) throw new Error(`frontend ${index} is not running`);
+    return guest;
   }
 
   /** Until a ping of the first frontend is answered by the second. @returns milliseconds */
-  async firstPacket(limit = GUEST_TIMEOUT): Promise<number> {
+  async firstPacket(): Promise<number> {
     const began = Date.now();
-    for (;;) {
-      const { received } = await this.ping({ count: 1 });
-      if (received > 0) return Date.now() - began;
-      if (Date.now() - began > limit) throw new Error(`no answer to a ping in ${limit} ms`);
+    while ((await this.ping({ count: 1 })).received === 0) {
+      if (Date.now() - began > FIRST_PACKET_LIMIT) throw new Error('no ping was answered');
       await sleep(100);
     }
+    return Date.now() - began;
   }
 
   /** From the first frontend to the second. */
-  async ping(options: {
-    count: number;
-    size?: number;
-  }): Promise<{ sent: number; received: number }> {
-    const { count, size = 56 } = options;
-    const command = `ping -c ${count} -i 0.1 -s ${size} -W 10 ${this.address(1)} 2>&1 || true`;
-    const text = (await this.frontend(0).shell(command, GUEST_TIMEOUT)).join('\n');
-    const found = /(\d+) packets transmitted, (\d+) packets received/.exec(text);
-    return { sent: Number(found?.[1] ?? 0), received: Number(found?.[2] ?? 0) };
+  ping(options: { count: number; size?: number; cpu?: number }): Promise<Pings> {
+    return this.frontend(0).ping(this.frontend(1).address, options);
   }
 
-  /**
-   * Random bytes through TCP, checked by their SHA-256 on both ends.
-   */
-  async transfer(from: number, mib: number): Promise<Transfer> {
-    const [source, target] = [this.frontend(from), this.frontend(1 - from)];
-    await source.shell(`head -c ${mib * 2 ** 20} /dev/urandom > /tmp/data`, GUEST_TIMEOUT);
-    // busybox' nc ends its side with its input, which the sender would take for the end of all:
-    // a fifo that is open for writing, too, never ends.
-    const listen = 'nc -l -p 5001 <>/tmp/open > /tmp/got; echo done > /tmp/end';
-    await target.shell(`[ -p /tmp/open ] || mkfifo /tmp/open; (${listen}) >/dev/null 2>&1 &`);
-    await target.shell('until netstat -ltn | grep -q :5001; do sleep 0.1; done', GUEST_TIMEOUT);
-    const before = await packets(source);
-    const began = Date.now();
-    await source.shell(`nc ${this.address(1 - from)} 5001 < /tmp/data`, GUEST_TIMEOUT);
-    const wait = 'until [ -e /tmp/end ]; do sleep 0.1; done; rm /tmp/end';
-    await target.shell(wait, GUEST_TIMEOUT);
-    const seconds = (Date.now() - began) / 1000;
-    const sentPackets = (await packets(source)) - before;
-    const [sent = ''] = await source.shell('sha256sum < /tmp/data', GUEST_TIMEOUT);
-    const [received = ''] = await target.shell('sha256sum < /tmp/got', GUEST_TIMEOUT);
-    await source.shell('rm /tmp/data');
-    await target.shell('rm /tmp/got');
-    return { bytes: mib * 2 ** 20, sent, received, seconds, packets: sentPackets };
+  /** Random bytes through TCP from a frontend to the other one. */
+  transfer(from: number, mib: number, cpu?: number): Promise<Transfer> {
+    const sender = this.frontend(from);
+    return this.appliance.whileServed(sender.transfer(this.frontend(1 - from), mib, cpu));
+  }
+
+  /** Packets that testpmd has received and not delivered since it started. */
+  async lost(): Promise<number> {
+    const ports = await testpmdCounters(this.appliance);
+    return ports.reduce((sum, { received, sent }) => sum + received - sent, 0);
+  }
+
+  async show(): Promise<void> {
+    const { say } = this.options;
+    const { sent, received } = await this.ping({ count: SHOWN_PINGS, size: 1400 });
+    say(`ping from frontend-0 to frontend-1: ${sent} sent, ${received} answered`);
+    for (const from of [0, 1]) {
+      say(`TCP from frontend-${from}: ${describeTransfer(await this.transfer(from, SHOWN_MIB))}`);
+    }
+    for (const { port, received, sent } of await testpmdCounters(this.appliance)) {
+      say(`testpmd port ${port}: ${received} packets received, ${sent} sent`);
+    }
   }
 
   async close(): Promise<void> {
-    for (const vm of this.frontends) await vm.close();
+    for (const { vm } of this.frontends) await vm.close();
     await this.appliance.close();
+  }
+
+  #boot(index: number, queuePairs: number): Promise<Vm> {
+    const { device, memory } = this.appliance.service(index);
+    const net = { id: 'net', path: device.vhostUser, queuePairs, reconnect: 1 };
+    return Vm.start(this.kits.frontend, {
+      name: `frontend-${index}`,
+      memory,
+      // Linux uses no more queue pairs than it has processors.
+      cpus: queuePairs,
+      args: vhostUserNetArguments(net),
+    });
+  }
+
+  #say(line: string, began: number): void {
+    this.options.say(`${((Date.now() - began) / 1000).toFixed(1)} s: ${line}`);
   }
 }
 
-export interface Transfer {
-  readonly bytes: number;
-  /** SHA-256, as sha256sum prints it, of what was sent and of what arrived. */
-  readonly sent: string;
-  readonly received: string;
-  readonly seconds: number;
-  /** What the sender's interface counted. */
-  readonly packets: number;
+/** One line about a transfer. */
+export function describeTransfer({ bytes, sent, received, seconds, packets }: Transfer): string {
+  const rate = (bytes / 2 ** 20 / seconds).toFixed(1);
+  const equal = sent === received ? 'equal SHA-256 at both ends' : `DAMAGED: ${sent}, ${received}`;
+  return `${bytes} bytes in ${seconds.toFixed(1)} s (${rate} MiB/s), ${packets} packets, ${equal}`;
 }
 
-async function packets(vm: Vm): Promise<number> {
-  const [text] = await vm.shell('cat /sys/class/net/eth0/statistics/tx_packets');
-  return Number(text);
-}
+export const netLabKind: LabKind = {
+  summary: "DPDK's testpmd in an appliance VM is the wire between two Linux VMs",
+  picture: `
+  frontend-0 (Linux)          appliance (Linux, DPDK)          frontend-1 (Linux)
+  virtio_net  <-- its RAM is a PCI BAR --> testpmd <-- its RAM is a PCI BAR -->  virtio_net
+       |                       vvu bridge x 2                        |
+       +--vhost-user-- vvu device --vfio-user--+--vfio-user-- vvu device --vhost-user--+`,
+  start: async (options) => NetLab.start(await scenarioKits(), { ...options, queuePairs: 4 }),
+};
