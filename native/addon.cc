@@ -41,6 +41,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   SetFunction<Memory::MapDevice>(exports, "mapDevice");
   SetFunction<Watch::Create>(exports, "watchEventFd");
   SetFunction<Relay::Create>(exports, "relayEventFd");
+  SetFunction<Relay::CreateUio>(exports, "relayUio");
   SetFunction<Relay::CreateStore>(exports, "relayStore");
   SetFunction<FastRegionsObject::Create>(exports, "createFastRegions");
   return exports;

@@ -14,7 +14,15 @@ void Relay::Define(Instance& instance) {
 Napi::Value Relay::Create(const Napi::CallbackInfo& info) {
   UniqueFd source = DupEventFd(ToFd(info[0]));
   UniqueFd target = DupEventFd(ToFd(info[1]));
-  uint64_t id = AddRelay(std::move(source), SignalTarget(std::move(target)));
+  uint64_t id = AddRelay(std::move(source), RelaySource::kEventFd, SignalTarget(std::move(target)));
+  return Instance::Of(info.Env()).Construct(ClassId::kRelay, &id);
+}
+
+Napi::Value Relay::CreateUio(const Napi::CallbackInfo& info) {
+  UniqueFd source = DupFd(ToFd(info[0]));
+  SetNonBlocking(source.get());
+  UniqueFd target = DupEventFd(ToFd(info[1]));
+  uint64_t id = AddRelay(std::move(source), RelaySource::kUio, SignalTarget(std::move(target)));
   return Instance::Of(info.Env()).Construct(ClassId::kRelay, &id);
 }
 
@@ -22,7 +30,7 @@ Napi::Value Relay::CreateStore(const Napi::CallbackInfo& info) {
   UniqueFd source = DupEventFd(ToFd(info[0]));
   const Bytes bytes = ToBytes(info[3], "bytes");
   auto target = StoreTarget(ToFd(info[1]), ToInteger(info[2], "offset"), bytes.data, bytes.size);
-  uint64_t id = AddRelay(std::move(source), std::move(target));
+  uint64_t id = AddRelay(std::move(source), RelaySource::kEventFd, std::move(target));
   return Instance::Of(info.Env()).Construct(ClassId::kRelay, &id);
 }
 

@@ -15,6 +15,8 @@ class Relay : public Wrapped<Relay>, private Resource {
   static void Define(Instance& instance);
   /** `relayEventFd` of src/native.ts. */
   static Napi::Value Create(const Napi::CallbackInfo& info);
+  /** `relayUio` of src/native.ts. */
+  static Napi::Value CreateUio(const Napi::CallbackInfo& info);
   /** `relayStore` of src/native.ts. */
   static Napi::Value CreateStore(const Napi::CallbackInfo& info);
 

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <map>
@@ -23,12 +24,28 @@ constexpr int kEventsPerWait = 64;
 
 struct Binding {
   UniqueFd source;
+  RelaySource kind;
   std::unique_ptr<RelayTarget> target;
 };
 
+enum class Taken { kNothing, kSignal, kEnd };
+
+/** Takes the signals that are there, without blocking. */
+Taken Take(const Binding& binding) {
+  if (binding.kind == RelaySource::kEventFd) {
+    uint64_t count;
+    const int error = ReadEventFd(binding.source.get(), &count);
+    return error == 0 && count > 0 ? Taken::kSignal : Taken::kNothing;
+  }
+  int32_t interrupts;
+  const ssize_t taken = read(binding.source.get(), &interrupts, sizeof(interrupts));
+  if (taken == sizeof(interrupts)) return Taken::kSignal;
+  return taken < 0 && (errno == EAGAIN || errno == EINTR) ? Taken::kNothing : Taken::kEnd;
+}
+
 class RelayThread {
  public:
-  uint64_t Add(UniqueFd source, std::unique_ptr<RelayTarget> target);
+  uint64_t Add(UniqueFd source, RelaySource kind, std::unique_ptr<RelayTarget> target);
   void Remove(uint64_t id);
 
  private:
@@ -55,14 +72,14 @@ RelayThread& TheRelay() {
   return *relay;
 }
 
-uint64_t RelayThread::Add(UniqueFd source, std::unique_ptr<RelayTarget> target) {
+uint64_t RelayThread::Add(UniqueFd source, RelaySource kind, std::unique_ptr<RelayTarget> target) {
   const std::lock_guard<std::mutex> control(control_);
   const uint64_t id = next_id_++;
   if (!thread_) Start();
   const int source_fd = source.get();
   {
     const std::lock_guard<std::mutex> passing(passing_);
-    bindings_.emplace(id, Binding{std::move(source), std::move(target)});
+    bindings_.emplace(id, Binding{std::move(source), kind, std::move(target)});
   }
   try {
     Watch(source_fd, id);
@@ -145,16 +162,18 @@ void RelayThread::Pass(uint64_t id) {
   const std::lock_guard<std::mutex> passing(passing_);
   const auto entry = bindings_.find(id);
   if (entry == bindings_.end()) return;
-  uint64_t count;
-  if (ReadEventFd(entry->second.source.get(), &count) == 0 && count > 0) {
-    entry->second.target->Signal();
+  const Taken taken = Take(entry->second);
+  if (taken == Taken::kNothing) return;
+  if (taken == Taken::kEnd) {
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, entry->second.source.get(), nullptr);
   }
+  entry->second.target->Signal();
 }
 
 }  // namespace
 
-uint64_t AddRelay(UniqueFd source, std::unique_ptr<RelayTarget> target) {
-  return TheRelay().Add(std::move(source), std::move(target));
+uint64_t AddRelay(UniqueFd source, RelaySource kind, std::unique_ptr<RelayTarget> target) {
+  return TheRelay().Add(std::move(source), kind, std::move(target));
 }
 
 void RemoveRelay(uint64_t id) { TheRelay().Remove(id); }

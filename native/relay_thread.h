@@ -9,12 +9,22 @@
 
 namespace vvu {
 
+/** What a binding's source is. */
+enum class RelaySource {
+  kEventFd,
+  /**
+   * A UIO device, whose reads are a 4-byte count of interrupts. When it ends (the function is
+   * gone) the target is signalled once more, and nothing is read any longer.
+   */
+  kUio,
+};
+
 /**
- * Each signal of the eventfd `source` goes to `target`. The first binding of the process
+ * Each signal of `source` goes to `target`. The first binding of the process
  * starts the thread, whichever instance it comes from. Throws the errno. Returns the binding's
  * name.
  */
-uint64_t AddRelay(UniqueFd source, std::unique_ptr<RelayTarget> target);
+uint64_t AddRelay(UniqueFd source, RelaySource kind, std::unique_ptr<RelayTarget> target);
 
 /**
  * Ends a binding. When this returns, no signal of it is under way any more: one that was read from

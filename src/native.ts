@@ -331,6 +331,12 @@ export interface Native extends NativeVfio {
   /** One relay thread per process: `source` signals `target`. Both are duplicated. */
   relayEventFd(source: number, target: number): NativeRelay;
   /**
+   * Each interrupt of `uio`, an open /dev/uioN, signals the eventfd `target`, and so does, once, the
+   * function's going away. Both are duplicated.
+   * @throws `EPERM` for a file that cannot be waited for
+   */
+  relayUio(uio: number, target: number): NativeRelay;
+  /**
    * Each signal of `source` stores `bytes` (1, 2, 4 or 8, naturally aligned) at `offset` of `fd`: a
    * VFIO device, or a BAR's sysfs resource file. `source` is duplicated, the register mapped.
    */

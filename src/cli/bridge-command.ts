@@ -19,6 +19,7 @@ interface BridgeFlags {
   readonly socket?: string;
   readonly mode?: 'client' | 'server';
   readonly bind?: UserDriver;
+  readonly intx?: boolean;
   readonly socketMode?: number;
   readonly socketGroup?: number;
   readonly config?: string;
@@ -46,6 +47,7 @@ export function addBridgeCommand(program: Command): void {
       `take the function over from the driver it has: ${USER_DRIVERS.join(' or ')}`,
       argument(parseChoice(USER_DRIVERS)),
     )
+    .option('--intx', 'take INTx from uio_pci_generic in place of polling; rarely better')
     .option(
       '--socket-mode <mode>',
       'permissions of the socket in server mode (default: 0600)',
@@ -59,11 +61,10 @@ export function addBridgeCommand(program: Command): void {
 }
 
 function settingsOf(flags: BridgeFlags): BridgeSettings[] {
-  const { config, device, socket, mode, bind, socketMode, socketGroup } = flags;
+  const { config, device, socket, mode, bind, intx, socketMode, socketGroup } = flags;
+  const settings = { mode, bind, intx, socketMode, socketGroup };
   if (config !== undefined) {
-    if (
-      [device, socket, mode, bind, socketMode, socketGroup].some((value) => value !== undefined)
-    ) {
+    if ([device, socket, ...Object.values(settings)].some((value) => value !== undefined)) {
       throw new VvuError('BAD_OPTION', 'setup', '--config takes no bridge options beside it');
     }
     return readBridgeFile(config);
@@ -71,14 +72,15 @@ function settingsOf(flags: BridgeFlags): BridgeSettings[] {
   if (device === undefined || socket === undefined) {
     throw new VvuError('BAD_OPTION', 'setup', '--device and --socket are needed, or --config');
   }
-  return [{ device, socket, mode, bind, socketMode, socketGroup }];
+  return [{ device, socket, ...settings }];
 }
 
 function createService(settings: BridgeSettings, logger: Logger): BridgeService {
-  const { device, socket, mode = 'client', bind, socketMode, socketGroup } = settings;
+  const { device, socket, mode = 'client', bind, intx, socketMode, socketGroup } = settings;
   return new BridgeService({
     ...{ device, socket, mode, native, logger },
     ...(bind === undefined ? {} : { bind }),
+    ...(intx === undefined ? {} : { intx }),
     permissions: {
       mode: socketMode ?? 0o600,
       ...(socketGroup === undefined ? {} : { gid: socketGroup }),

@@ -13,6 +13,7 @@ const bridgeSchema = z.strictObject({
   socket: text,
   mode: z.enum(['client', 'server']).optional(),
   bind: z.enum(USER_DRIVERS).optional(),
+  intx: z.boolean().optional(),
   socketMode: textOr(parseMode).optional(),
   socketGroup: textOr(parseGroup).optional(),
 });
@@ -25,6 +26,7 @@ export interface BridgeSettings {
   readonly socket: string;
   readonly mode?: 'client' | 'server' | undefined;
   readonly bind?: UserDriver | undefined;
+  readonly intx?: boolean | undefined;
   readonly socketMode?: number | undefined;
   readonly socketGroup?: number | undefined;
 }

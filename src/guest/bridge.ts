@@ -4,16 +4,16 @@ import { native as realNative, type Native, type NativeSocket } from '../native.
 import type { BackendEndpoint } from './bridge/backend-endpoint.js';
 import { BackendLink } from './bridge/backend-link.js';
 import { Notifiers } from './bridge/notifiers.js';
-import { PolledKicks } from './bridge/polled-kicks.js';
 import { Pump } from './bridge/pump.js';
 import type { VvuDriver } from './driver.js';
+import { IsrKicks } from './isr-kicks.js';
 
 export interface BridgeOptions {
   /** Where the backend is found; opened and closed by the caller. One bridge uses it at a time. */
   readonly endpoint: BackendEndpoint;
   readonly logger?: Logger;
   readonly native?: Native;
-  /** MSI-X is not available: learn of kicks from the ISR register. */
+  /** There are no interrupts: learn of kicks from the ISR register. */
   readonly pollKicks?: boolean;
   /** The device is gone or beyond repair; called once. The caller closes the bridge then. */
   readonly onDeviceLost?: (code: string, detail: string) => void;
@@ -29,7 +29,7 @@ export interface BridgeOptions {
 export class VhostUserBridge {
   private readonly log: Logger;
   private readonly native: Native;
-  private readonly polledKicks: PolledKicks | undefined;
+  private readonly polledKicks: IsrKicks | undefined;
   private readonly pump: Pump;
   private link: BackendLink | undefined;
   private closed = false;
@@ -42,7 +42,7 @@ export class VhostUserBridge {
   ) {
     this.log = options.logger ?? silentLogger;
     this.native = options.native ?? realNative;
-    if (options.pollKicks === true) this.polledKicks = new PolledKicks(this.native, driver);
+    if (options.pollKicks === true) this.polledKicks = new IsrKicks(this.native, driver);
     driver.on('message', (bytes) => this.link?.request(bytes));
     driver.on('disconnected', (reason) => this.frontendLeft(reason));
     this.pump = new Pump(this.native, driver, {

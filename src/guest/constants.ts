@@ -56,6 +56,9 @@ export const SLAVE_UP = 1 << 0;
 /** A frontend is connected; set by the device. */
 export const MASTER_UP = 1 << 1;
 
+/** Bit of the ISR register: a frontend kicked some vring while MSI-X was off. */
+export const ISR_KICK = 1 << 2;
+
 /** Virtqueues: device to driver, and driver to device. */
 export const RXQ = 0;
 export const TXQ = 1;

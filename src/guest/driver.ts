@@ -1,6 +1,7 @@
 import { EventEmitter } from 'eventemitter3';
 import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
+import { native as realNative, type Native } from '../native.js';
 import { VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_NEEDS_RESET } from '../virtio/constants.js';
 import { findStructures, type DeviceStructures, type Structure } from './capabilities.js';
 import {
@@ -13,6 +14,7 @@ import {
   SLAVE_UP,
 } from './constants.js';
 import { enableFunction, initializeDevice, resetDevice, type RunningQueues } from './initialize.js';
+import { IntxNotifications } from './intx-notifications.js';
 import {
   assignKickVector,
   createDoorbell,
@@ -28,12 +30,16 @@ export type { Doorbell, DoorbellRegister } from './notifications.js';
 
 export interface DriverOptions {
   readonly logger?: Logger;
+  readonly native?: Native;
   /**
    * How often `poll` reads the status register, in milliseconds: every read is a round trip to the
    * device. Default 10 when polling, 100 with interrupts (which make `poll` look at once).
    */
   readonly statusIntervalMs?: number;
-  /** Use MSI-X vector 0 for configuration changes and messages, if there is one. Default false. */
+  /**
+   * Use MSI-X vector 0 for configuration changes and messages, if there is one, or else the access
+   * object's INTx, for kicks too. Default false.
+   */
   readonly interrupts?: boolean;
 }
 
@@ -65,11 +71,15 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   readonly window: WindowAccess;
   /** Signalled when `poll` should be called; undefined in poll mode. */
   readonly interrupt: InterruptHandle | undefined;
+  private readonly intx: IntxNotifications | undefined;
+  private intxDue = false;
   private readonly structures: DeviceStructures;
   private readonly common: CommonConfig;
   private readonly config: Registers;
   private readonly log: Logger;
   private readonly statusIntervalMs: number;
+  /** For configuration changes and messages. */
+  private readonly vector: number | undefined;
   private queues: RunningQueues | undefined;
   private up = false;
   private started = false;
@@ -92,9 +102,14 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     this.common = new CommonConfig(access, this.structures.common);
     this.config = new Registers(access, this.structures.device);
     const useVector = options.interrupts === true && access.vectorCount > 0;
-    this.interrupt = useVector ? access.enableVector(0) : undefined;
-    this.statusIntervalMs = options.statusIntervalMs ?? (useVector ? 100 : 10);
+    if (options.interrupts === true && !useVector && access.intx !== undefined) {
+      this.intx = new IntxNotifications(options.native ?? realNative, access.intx, this);
+    }
+    this.vector = useVector ? 0 : undefined;
+    this.interrupt = useVector ? access.enableVector(0) : this.intx?.interrupt;
+    this.statusIntervalMs = options.statusIntervalMs ?? (this.interrupt === undefined ? 10 : 100);
     this.queues = this.initialize();
+    this.intx?.acknowledge();
     this.maxVhostQueues = this.config.read32(CONFIG_MAX_VHOST_QUEUES);
     this.uuid = this.readUuid();
     const window = this.structures.window ?? rfcWindow(this.maxVhostQueues, access.barSize(2));
@@ -140,6 +155,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
    * the device is gone
    */
   poll(limit = 32): number {
+    if (this.intxDue) this.acknowledge();
     if (!this.started || this.queues === undefined) return 0;
     try {
       return this.checkStatus(performance.now()) + this.receive(limit);
@@ -157,6 +173,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
    */
   expectChange(): void {
     this.statusDue = 0;
+    this.intxDue = this.intx !== undefined;
   }
 
   /**
@@ -197,9 +214,10 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
 
   /**
    * The interrupt that the frontend's kicks of a vring fire (vector 1 + index), or undefined where
-   * the vring has to be polled.
+   * the vring has to be polled. With INTx it is signalled from inside `poll`.
    */
   kick(vring: number): InterruptHandle | undefined {
+    if (this.intx !== undefined) return this.intx.kick(vring);
     const { notification } = this.structures;
     const vector = 1 + vring;
     if (notification === undefined || vector >= this.access.vectorCount) return undefined;
@@ -223,6 +241,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     this.queues = undefined;
     this.setDown('driver closed');
     try {
+      this.intx?.close();
       resetDevice(this.common);
     } catch (error) {
       this.log.debug({ error: errorMessage(error) }, 'device is gone: nothing to reset');
@@ -231,21 +250,25 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     queues.txq.free();
   }
 
+  private acknowledge(): void {
+    this.intxDue = false;
+    this.intx?.acknowledge();
+  }
+
   private get doorbells(): Structure {
     return this.structures.doorbells ?? rfcDoorbells(this.maxVhostQueues);
   }
 
   private initialize(): RunningQueues {
-    const vector = this.interrupt === undefined ? undefined : 0;
     let queues;
     try {
-      queues = initializeDevice(this.access, this.structures, this.common, vector);
+      queues = initializeDevice(this.access, this.structures, this.common, this.vector);
     } catch (error) {
       // §3.1.1: a driver that gives up says so.
       this.common.addStatus(VIRTIO_CONFIG_S_FAILED);
       throw error;
     }
-    if (vector === undefined) queues.rxq.disableInterrupts();
+    if (this.interrupt === undefined) queues.rxq.disableInterrupts();
     else queues.rxq.enableInterrupts();
     return queues;
   }

@@ -22,6 +22,8 @@ export interface FindOptions {
   readonly windowCaching?: WindowCaching;
   /** Bind the function to this driver first; the access's `close` gives it back. */
   readonly bind?: UserDriver;
+  /** Use INTx of uio_pci_generic in place of polling. */
+  readonly intx?: boolean;
 }
 
 const REDHAT_QUMRANET = 0x1af4;
@@ -93,7 +95,7 @@ function isCandidate(device: SysfsFunction): boolean {
 }
 
 function readUuid(device: SysfsFunction, options: FindOptions): string | undefined {
-  const quiet = { ...options, logger: silentLogger };
+  const quiet = { ...options, logger: silentLogger, intx: false };
   const access = openFunction(device, quiet);
   try {
     return uuidOf(access)?.toString('hex');
@@ -147,9 +149,17 @@ function closingBoth(access: PciAccess, binding: Binding): PciAccess {
   return access;
 }
 
+/** For access objects that have MSI-X. */
+export function noIntx(what: string): VvuError {
+  return new VvuError('NO_INTX', 'setup', `${what}, which has MSI-X: run again without --intx`);
+}
+
 function openBound(device: SysfsFunction, options: FindOptions): PciAccess {
   const { driver, address } = device;
-  if (driver === 'vfio-pci') return new VfioPciAccess(device, options);
+  if (driver === 'vfio-pci') {
+    if (options.intx === true) throw noIntx(`${address} is bound to vfio-pci`);
+    return new VfioPciAccess(device, options);
+  }
   if (driver === 'uio_pci_generic' || driver === undefined) {
     return new SysfsPciAccess(device, options);
   }

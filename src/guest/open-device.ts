@@ -1,6 +1,6 @@
 /** Reaches a device by what an operator calls it, in a guest or over vfio-user. */
 import { VvuError } from '../errors.js';
-import { openGuestDevice, type FindOptions } from './find-device.js';
+import { noIntx, openGuestDevice, type FindOptions } from './find-device.js';
 import type { PciAccess } from './pci-access.js';
 import { VfioUserPciAccess } from './vfio-user-access.js';
 
@@ -34,5 +34,6 @@ export function parseDeviceSpec(text: string): DeviceSpec {
  */
 export async function openDevice(spec: DeviceSpec, options: OpenOptions = {}): Promise<PciAccess> {
   if (!spec.startsWith(VFIO_USER)) return openGuestDevice(spec, options);
+  if (options.intx === true) throw noIntx(spec);
   return VfioUserPciAccess.connect(spec.slice(VFIO_USER.length), options);
 }

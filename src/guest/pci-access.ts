@@ -48,6 +48,13 @@ export interface InterruptHandle {
   readonly eventfd: number;
 }
 
+/** INTx as an eventfd. The kernel masks the function's interrupt before it signals. */
+export interface IntxInterrupt extends InterruptHandle {
+  /** Lets the next one through; to be called when the ISR register has been read. */
+  unmask(): void;
+  mask(): void;
+}
+
 /** Something that goes on until it is closed; `close` is idempotent. */
 export interface Binding {
   close(): void;
@@ -74,6 +81,8 @@ export interface PciAccess {
   readonly vectorCount: number;
   enableVector(vector: number): InterruptHandle;
   disableVectors(): void;
+  /** For a driver that has no vectors; undefined where it has to poll. */
+  readonly intx?: IntxInterrupt | undefined;
   /** Function-level reset. */
   reset(): void;
   close(): void;

@@ -10,6 +10,7 @@ import type { Binding, DmaBuffer, InterruptHandle, PciAccess, WindowAccess } fro
 import { createPhysicalPool, type PhysicalPool } from './physical-pool.js';
 import { SysfsBars, type WindowCaching } from './sysfs-bars.js';
 import type { PciResource, SysfsFunction } from './sysfs-function.js';
+import { UioInterrupt } from './uio-interrupt.js';
 
 const DEFAULT_POOL_BYTES = 2 * 1024 * 1024;
 
@@ -19,16 +20,20 @@ export interface SysfsAccessOptions {
   /** Memory for the driver's own queues, in bytes. Default 2 MiB. */
   readonly dmaBytes?: number;
   readonly windowCaching?: WindowCaching;
+  /** Take INTx from uio_pci_generic. Default false: see docs/guest.md for what it costs. */
+  readonly intx?: boolean;
 }
 
 /**
  * For a function that is bound to uio_pci_generic, or to nothing. The device reads and writes
  * physical memory unchecked, so this is for root alone; there are no MSI-X vectors: the driver
- * polls. While uio_pci_generic holds the function, its file stays open: when this process dies, the
+ * polls, unless it was told to use INTx. While uio_pci_generic holds the function, its file stays open: when this process dies, the
  * kernel then ends the function's bus mastering before the memory goes to somebody else.
  */
 export class SysfsPciAccess implements PciAccess {
   readonly vectorCount = 0;
+  /** Present if it was asked for. */
+  readonly intx: UioInterrupt | undefined;
   private readonly native: Native;
   private readonly log: Logger;
   private readonly resources: readonly PciResource[];
@@ -62,6 +67,7 @@ export class SysfsPciAccess implements PciAccess {
     this.config = new ConfigFile(this.configFd);
     try {
       this.enable();
+      this.intx = options.intx === true ? this.openIntx() : undefined;
     } catch (error) {
       this.close();
       throw error;
@@ -139,6 +145,7 @@ export class SysfsPciAccess implements PciAccess {
     if (this.closed) return;
     this.closed = true;
     this.stopDma();
+    this.intx?.close();
     this.sysfs.close();
     this.pool?.memory.release();
     this.pool = undefined;
@@ -155,6 +162,20 @@ export class SysfsPciAccess implements PciAccess {
       this.enabled = true;
     } else if (uio !== undefined && existsSync(join(paths.dev, uio))) {
       this.uioFd = openSync(join(paths.dev, uio), constants.O_RDWR);
+    }
+  }
+
+  private openIntx(): UioInterrupt {
+    const { address } = this.device;
+    if (this.uioFd === undefined) {
+      const detail = `${address} has no INTx without uio_pci_generic: use --bind uio_pci_generic`;
+      throw new VvuError('NO_INTX', 'setup', detail);
+    }
+    try {
+      return new UioInterrupt(this.native, this.config, this.uioFd);
+    } catch (error) {
+      const detail = `INTx of ${address}: ${errorMessage(error)}`;
+      throw new VvuError('NO_INTX', 'setup', detail, { cause: error });
     }
   }
 

@@ -34,6 +34,11 @@ test('wrong options: status 2 and one line', async (t) => {
     [['--device', 'uuid:1234', '--socket', '/s'], /is no device/],
     [['--device', 'vfio-user:/a', '--socket', '/s', '--mode', 'both'], /one of client, server/],
     [['--device', 'vfio-user:/a', '--socket', '/s', '--bind', 'virtio'], /one of vfio-pci/],
+    [
+      ['--device', 'vfio-user:/a', '--socket', '/s', '--intx'],
+      /has MSI-X: run again without --intx/,
+    ],
+    [['--config', twice, '--intx'], /--config takes no bridge options beside it/],
     [['--config', twice, '--socket', '/s'], /--config takes no bridge options beside it/],
     [['--config', twice], /\/b is used by two bridges/],
     [['--config', unknown], /bridges\.0\.device: 'pci' is no device.*sokcet/],

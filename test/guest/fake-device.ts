@@ -2,6 +2,7 @@ import type {
   Binding,
   DmaBuffer,
   InterruptHandle,
+  IntxInterrupt,
   PciAccess,
   WindowAccess,
 } from '../../src/guest/pci-access.js';
@@ -58,6 +59,7 @@ export class FakeDevice implements PciAccess {
   /** What the ISR register reads, once. */
   isr = 0;
   vectorCount = 4;
+  intx: IntxInterrupt | undefined;
   maxVhostQueues = 4;
   features = (1n << 32n) | (1n << 29n);
   refuseFeatures = false;

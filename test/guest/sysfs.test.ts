@@ -1,61 +1,14 @@
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { bindDriver } from '../../src/guest/bind.js';
 import { findByUuid, openGuestDevice } from '../../src/guest/find-device.js';
 import { longestRun } from '../../src/guest/physical-pool.js';
-import { SysfsFunction, parseAddress, type SystemPaths } from '../../src/guest/sysfs-function.js';
+import { SysfsFunction, parseAddress } from '../../src/guest/sysfs-function.js';
 import { VvuError } from '../../src/errors.js';
+import { makeSysfs } from './made-sysfs.js';
 
 // Everything up to the first access of hardware, on a made-up sysfs.
-
-interface Made {
-  readonly driver?: string;
-  readonly group?: string;
-  readonly groupType?: string;
-  readonly id?: string;
-}
-
-function makeSysfs(t: { teardown(body: () => void): void }, functions: Record<string, Made>) {
-  const root = mkdtempSync(join(tmpdir(), 'vvu-sysfs-'));
-  t.teardown(() => rmSync(root, { recursive: true }));
-  const paths: SystemPaths = { sys: join(root, 'sys'), dev: join(root, 'dev') };
-  mkdirSync(join(paths.sys, 'bus/pci/devices'), { recursive: true });
-  for (const [address, made] of Object.entries(functions)) {
-    const at = join(paths.sys, 'bus/pci/devices', address);
-    mkdirSync(at);
-    const file = (name: string, text: string): void => writeFileSync(join(at, name), `${text}\n`);
-    file('vendor', '0x1af4');
-    file('device', made.id ?? '0x1058');
-    file('driver_override', '(null)');
-    file('config', '\0'.repeat(255));
-    file(
-      'resource',
-      [
-        '0x00000000febf0000 0x00000000febf3fff 0x0000000000040200',
-        '0x000000000000c000 0x000000000000c03f 0x0000000000040101',
-        '0x0000000000000000 0x0000000000000000 0x0000000000000000',
-        '0x0000000000000000 0x0000000000000000 0x0000000000000000',
-        '0x0000000800000000 0x000000080fffffff 0x000000000014220c',
-        '0x0000000000000000 0x0000000000000000 0x0000000000000000',
-        '0x00000000fff00000 0x00000000ffffffff 0x0000000000000000',
-      ].join('\n'),
-    );
-    if (made.driver !== undefined) {
-      const driver = join(paths.sys, 'bus/pci/drivers', made.driver);
-      mkdirSync(driver, { recursive: true });
-      symlinkSync(driver, join(at, 'driver'));
-    }
-    if (made.group !== undefined) {
-      const group = join(paths.sys, 'kernel/iommu_groups', made.group);
-      mkdirSync(group, { recursive: true });
-      writeFileSync(join(group, 'type'), `${made.groupType ?? 'DMA-FQ'}\n`);
-      symlinkSync(group, join(at, 'iommu_group'));
-    }
-  }
-  return paths;
-}
 
 const A = '0000:00:05.0';
 const B = '0000:00:06.0';

@@ -21,28 +21,29 @@ const PACKETS = 20_000;
 async function live(
   t: ExecutionContext,
   guest: NodeGuest,
-  how: { readonly args: string; readonly kicks: boolean },
+  how: { readonly args: string; readonly kicks: boolean; readonly packets?: number },
 ): Promise<void> {
   const { vm, device } = guest;
+  const { packets = PACKETS } = how;
   const bridge = await GuestProgram.start(vm, 'bridge', `${PROGRAM} ${how.args}`);
   let backend = await GuestProgram.backend(vm, '/tmp/vhost.sock');
   try {
     await bridge.event('ready');
     for (const which of ['first', 'second']) {
       await backend.event('connected');
-      const calls = await visitDevice(t, guest, `${how.args}, ${which} frontend`, PACKETS);
+      const calls = await visitDevice(t, guest, `${how.args}, ${which} frontend`, packets);
       t.true(calls > 0, 'calls ring doorbells');
       const mapped = await backend.event('mapped');
       t.true(Number(mapped['size']) > 0);
       const served = await backend.event('served');
-      t.is(served['packets'], PACKETS);
+      t.is(served['packets'], packets);
       if (how.kicks) t.true(Number(served['kicks']) > 0, 'kicks are interrupts');
       t.log(`backend: ${JSON.stringify(served)}, calls seen: ${calls}`);
     }
     await backend.signal('KILL');
     backend = await GuestProgram.backend(vm, '/tmp/vhost.sock');
     await backend.event('connected');
-    await visitDevice(t, guest, 'after the backend was killed', PACKETS);
+    await visitDevice(t, guest, 'after the backend was killed', packets);
     t.is(await bridge.stop(), 0);
     await backend.signal('KILL');
   } catch (error) {
@@ -63,6 +64,13 @@ vmTest('vvu bridge works through sysfs', async (t) => {
   const guest = await bootNodeGuest(t, kit!, folder.path, { layout: 'rfc', iommu: false });
   const args = `--device uuid:${guest.uuid} --bind uio_pci_generic`;
   await live(t, guest, { args, kicks: false });
+});
+
+vmTest('vvu bridge works on INTx through UIO', async (t) => {
+  t.timeout(180_000);
+  const guest = await bootNodeGuest(t, kit!, folder.path, { layout: 'split', iommu: false });
+  const args = `--device ${guest.pci.bdf} --bind uio_pci_generic --intx`;
+  await live(t, guest, { args, kicks: true, packets: 500 });
 });
 
 vmTest(

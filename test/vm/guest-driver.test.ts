@@ -23,12 +23,14 @@ interface Run {
   /** The class of the access object that is expected. */
   readonly access: string;
   readonly interrupts?: boolean;
+  /** Default 20,000. */
+  readonly packets?: number;
 }
 
 /** Brings the program up and through its life: two frontends, a reset, a third, the end. */
 async function live(t: ExecutionContext, guest: NodeGuest, run: Run): Promise<void> {
   const { vm } = guest;
-  const { args, access, interrupts = false } = run;
+  const { args, access, interrupts = false, packets = PACKETS } = run;
   const started = performance.now();
   const program = await GuestProgram.start(
     vm,
@@ -39,18 +41,18 @@ async function live(t: ExecutionContext, guest: NodeGuest, run: Run): Promise<vo
     const up = await program.event('up');
     t.log(`up after ${Math.round(performance.now() - started)} ms: ${JSON.stringify(up)}`);
     t.like(up, { access, uuid: guest.uuid.replaceAll('-', ''), windowFile: true });
-    await visitDevice(t, guest, `${args}, first frontend`, PACKETS);
+    await visitDevice(t, guest, `${args}, first frontend`, packets);
     await program.event('disconnected');
-    await visitDevice(t, guest, 'after a reconnection', PACKETS);
+    await visitDevice(t, guest, 'after a reconnection', packets);
     await program.signal('USR2');
     const report = await program.event('report');
-    t.is(report['packets'], 2 * PACKETS);
+    t.is(report['packets'], 2 * packets);
     t.is(report['drops'], 0);
     if (interrupts) t.true(Number(report['interrupts']) > 0 && Number(report['kicks']) > 0);
     t.log(`in the guest: ${JSON.stringify(report)}`);
     await program.signal('USR1');
     await program.event('reset');
-    await visitDevice(t, guest, 'after a reset', PACKETS);
+    await visitDevice(t, guest, 'after a reset', packets);
     t.is(await program.stop(), 0);
   } catch (error) {
     t.log(await program.log());
@@ -78,3 +80,11 @@ for (const layout of ['split', 'rfc'] as const) {
     await live(t, guest, { args: `uuid:${guest.uuid} --bind uio_pci_generic`, access });
   });
 }
+
+vmTest('the driver works on INTx through UIO, without polling', async (t) => {
+  t.timeout(180_000);
+  const guest = await bootNodeGuest(t, kit!, folder.path, { layout: 'split', iommu: false });
+  const access = 'SysfsPciAccess';
+  const args = `${guest.pci.bdf} --bind uio_pci_generic --intx`;
+  await live(t, guest, { args, access, interrupts: true, packets: 500 });
+});

@@ -11,7 +11,7 @@ export interface NotifyingDriver {
   logDoorbell(): DoorbellRegister;
 }
 
-/** Kicks without MSI-X, see {@link PolledKicks}. */
+/** Kicks without interrupts, see {@link IsrKicks}. */
 export interface KickPoller {
   /** The eventfd that gets the kicks of a vring; owned by the poller. */
   eventFd(vring: number): number;

@@ -18,6 +18,8 @@ export interface BridgeServiceOptions {
   readonly permissions?: ListenOptions;
   /** Take a PCI function over with this driver first, and give it back on close. */
   readonly bind?: UserDriver;
+  /** Use INTx of uio_pci_generic in place of polling. */
+  readonly intx?: boolean;
   readonly logger?: Logger;
   readonly native?: Native;
   readonly clock?: Clock;
@@ -90,7 +92,7 @@ export class BridgeService {
   }
 
   private async attach(): Promise<void> {
-    const { device, bind, open = openDevice } = this.options;
+    const { device, bind, intx = false, open = openDevice } = this.options;
     const gone: { detail?: string } = {};
     const lost = (code: string, detail: string): void => {
       if (gone.detail !== undefined) return;
@@ -98,17 +100,18 @@ export class BridgeService {
       if (this.attachment?.gone === gone) this.lost(gone.detail);
     };
     const access = await open(device, {
-      ...{ logger: this.log, native: this.native, onClosed: lost },
+      ...{ logger: this.log, native: this.native, intx, onClosed: lost },
       ...(bind === undefined ? {} : { bind }),
     });
     try {
       if (this.closed) throw new VvuError('CLOSED', 'peer', 'closed meanwhile');
       const driver = new VvuDriver(access, {
         logger: this.log,
-        interrupts: access.vectorCount > 0,
+        native: this.native,
+        interrupts: true,
       });
       if (gone.detail !== undefined) throw new VvuError('DEVICE_GONE', 'peer', gone.detail);
-      this.attachment = { gone, access, driver, bridge: this.bridge(access, driver, lost) };
+      this.attachment = { gone, access, driver, bridge: this.bridge(driver, lost) };
     } catch (error) {
       access.close();
       throw error;
@@ -123,11 +126,10 @@ export class BridgeService {
   }
 
   private bridge(
-    access: PciAccess,
     driver: VvuDriver,
     onDeviceLost: (code: string, detail: string) => void,
   ): VhostUserBridge {
-    const pollKicks = access.vectorCount === 0;
+    const pollKicks = driver.interrupt === undefined;
     const { endpoint, log: logger, native } = this;
     return new VhostUserBridge(driver, { endpoint, logger, native, pollKicks, onDeviceLost });
   }

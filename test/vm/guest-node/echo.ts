@@ -3,7 +3,7 @@
  * line of JSON on standard output; SIGUSR1 resets the function and brings it up again, SIGUSR2 says
  * how things are, SIGTERM ends it.
  *
- *     node echo.js DEVICE [--bind DRIVER] [--interrupts]
+ *     node echo.js DEVICE [--bind DRIVER] [--interrupts] [--intx]
  */
 import { parseArgs } from 'node:util';
 import { NetEcho } from '../../../src/backends/net-echo.js';
@@ -15,7 +15,11 @@ import { native, type NativeWatch } from '../../../src/native.js';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
-  options: { bind: { type: 'string' }, interrupts: { type: 'boolean', default: false } },
+  options: {
+    bind: { type: 'string' },
+    interrupts: { type: 'boolean', default: false },
+    intx: { type: 'boolean', default: false },
+  },
 });
 const logger = createLogger('debug', true);
 
@@ -96,6 +100,7 @@ class Life {
 
 const access = openGuestDevice(positionals[0] ?? '', {
   logger,
+  intx: values.intx,
   ...(values.bind === undefined ? {} : { bind: values.bind as 'vfio-pci' | 'uio_pci_generic' }),
 });
 let life = new Life(access, values.interrupts);

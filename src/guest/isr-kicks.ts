@@ -1,8 +1,5 @@
-import type { Native } from '../../native.js';
-import type { KickPoller } from './notifiers.js';
-
-/** ISR bit of the device for a kick while MSI-X is off. */
-const ISR_KICK = 1 << 2;
+import type { Native } from '../native.js';
+import { ISR_KICK } from './constants.js';
 
 type Fds = Pick<Native, 'createEventFd' | 'signalEventFd' | 'closeFd'>;
 
@@ -10,7 +7,7 @@ type Fds = Pick<Native, 'createEventFd' | 'signalEventFd' | 'closeFd'>;
  * Kicks for an access without MSI-X. The ISR register says that some vring was kicked, not which
  * one, so every backend's eventfd is signalled: a backend that finds nothing goes back to sleep.
  */
-export class PolledKicks implements KickPoller {
+export class IsrKicks {
   private readonly eventFds = new Map<number, number>();
 
   constructor(
@@ -18,11 +15,12 @@ export class PolledKicks implements KickPoller {
     private readonly driver: { readIsr(): number },
   ) {}
 
-  /** Whether there is anybody to poll for. */
+  /** Whether there is anybody to look for. */
   get active(): boolean {
     return this.eventFds.size > 0;
   }
 
+  /** The eventfd that gets the kicks of a vring, the same one until `clear`. */
   eventFd(vring: number): number {
     let fd = this.eventFds.get(vring);
     if (fd === undefined) {
@@ -41,7 +39,7 @@ export class PolledKicks implements KickPoller {
     return (bits & ~ISR_KICK) !== 0;
   }
 
-  /** The connection is over. */
+  /** Nobody wants kicks any more. */
   clear(): void {
     for (const fd of this.eventFds.values()) this.native.closeFd(fd);
     this.eventFds.clear();
