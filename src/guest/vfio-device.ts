@@ -25,10 +25,11 @@ export function openVfioDevice(native: Native, device: SysfsFunction): VfioDevic
   if (device.driver !== 'vfio-pci') {
     throw new VvuError('NOT_BOUND', 'setup', `${device.address} is not bound to vfio-pci`);
   }
-  const cdev = device.vfioDevice;
+  const { vfioDevice, paths } = device;
+  const cdev = vfioDevice === undefined ? undefined : join(paths.dev, 'vfio/devices', vfioDevice);
   try {
-    if (cdev !== undefined && existsSync(join(device.paths.dev, 'iommu'))) {
-      return openIommufd(native, device, cdev);
+    if (cdev !== undefined && existsSync(cdev) && existsSync(join(paths.dev, 'iommu'))) {
+      return openIommufd(native, join(paths.dev, 'iommu'), cdev);
     }
     return openGroup(native, device);
   } catch (error) {
@@ -36,13 +37,12 @@ export function openVfioDevice(native: Native, device: SysfsFunction): VfioDevic
   }
 }
 
-function openIommufd(native: Native, device: SysfsFunction, cdev: string): VfioDevice {
-  const { dev } = device.paths;
+function openIommufd(native: Native, iommu: string, cdev: string): VfioDevice {
   const fds: number[] = [];
   try {
-    const iommufd = openFile(join(dev, 'iommu'));
+    const iommufd = openFile(iommu);
     fds.push(iommufd);
-    const fd = openFile(join(dev, 'vfio/devices', cdev));
+    const fd = openFile(cdev);
     fds.push(fd);
     const ioas = native.iommufdAllocate(iommufd);
     native.iommufdAttach(fd, iommufd, ioas);
