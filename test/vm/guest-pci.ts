@@ -130,6 +130,19 @@ export class GuestPci {
     return answer;
   }
 
+  /** Of the 8-byte words at every `stride` bytes: how many are `word`, and how many are not 0. */
+  async count(
+    bar: number,
+    offset: number,
+    length: number,
+    { word, stride }: { word: bigint; stride: number },
+  ): Promise<{ equal: number; nonzero: number }> {
+    const place = `${this.bdf} ${bar} ${offset} ${length}`;
+    const [answer = ''] = await this.vm.run(`bar-count ${place} ${stride} ${word}`, 300_000);
+    const [equal = NaN, nonzero = NaN] = answer.split(' ').map(Number);
+    return { equal, nonzero };
+  }
+
   /** Memory decoding and bus mastering, as a driver's probe would switch them on. */
   async enable(): Promise<void> {
     await this.configWrite(0x04, 2, (await this.configRead(0x04, 2)) | 0x6);

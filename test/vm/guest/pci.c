@@ -281,6 +281,28 @@ static bool bar_check(const union arg* args) {
   return true;
 }
 
+/*
+ * bar-count BDF BAR OFFSET LENGTH STRIDE WORD: of the 8-byte words at every STRIDE bytes, how many
+ * are WORD, and how many are not 0.
+ */
+static bool bar_count(const union arg* args) {
+  volatile uint64_t equal = 0;
+  volatile uint64_t nonzero = 0;
+  if (args[4].n == 0 || args[4].n % 8 != 0) return fail("the stride is in words");
+  uint8_t* at = locate(args, args[3].n);
+  if (at == NULL) return false;
+  if (GUARD()) return fail("bus error");
+  for (uint64_t i = 0; i + 8 <= args[3].n; i += args[4].n) {
+    uint64_t word = load(at + i, 8);
+    if (word == 0) continue;
+    nonzero++;
+    if (word == args[5].n) equal++;
+  }
+  unguard();
+  say("%llu %llu", (unsigned long long)equal, (unsigned long long)nonzero);
+  return true;
+}
+
 /* bar-close: unmaps all BARs. Do this before a driver is bound or unbound. */
 static bool bar_close(const union arg* args) {
   (void)args;
@@ -289,15 +311,10 @@ static bool bar_close(const union arg* args) {
 }
 
 const struct command pci_commands[] = {
-    {"pci-list", "", pci_list},
-    {"pci-resources", "s", pci_resources},
-    {"cfg-dump", "s", cfg_dump},
-    {"cfg-read", "snn", cfg_read},
-    {"cfg-write", "snnn", cfg_write},
-    {"bar-read", "snnn", bar_read},
-    {"bar-write", "snnnn", bar_write},
-    {"bar-fill", "snnnn", bar_fill},
-    {"bar-check", "snnnn", bar_check},
-    {"bar-close", "", bar_close},
-    {NULL, NULL, NULL},
+    {"pci-list", "", pci_list},        {"pci-resources", "s", pci_resources},
+    {"cfg-dump", "s", cfg_dump},       {"cfg-read", "snn", cfg_read},
+    {"cfg-write", "snnn", cfg_write},  {"bar-read", "snnn", bar_read},
+    {"bar-write", "snnnn", bar_write}, {"bar-fill", "snnnn", bar_fill},
+    {"bar-check", "snnnn", bar_check}, {"bar-count", "snnnnn", bar_count},
+    {"bar-close", "", bar_close},      {NULL, NULL, NULL},
 };

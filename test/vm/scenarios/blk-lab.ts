@@ -29,7 +29,7 @@ const NOISE = 4 * 2 ** 20;
  * The disks are files of the host (`disk-0` and so on in the folder), which show what has arrived.
  */
 export class BlkLab implements Lab {
-  readonly frontends: Vm[] = [];
+  readonly #frontends = new Map<number, Vm>();
 
   private constructor(
     private readonly began: number,
@@ -66,7 +66,7 @@ export class BlkLab implements Lab {
     const hints = ['mount -t ext4 /dev/vda /mnt && ls -l /mnt', 'cat /sys/block/vda/stat'];
     return [
       { vm: this.appliance.vm, hints: ['tail /tmp/bridge.err', 'cat /sys/block/vda/stat'] },
-      ...this.frontends.map((vm) => ({ vm, hints })),
+      ...[...this.#frontends.values()].map((vm) => ({ vm, hints })),
     ];
   }
 
@@ -97,7 +97,7 @@ export class BlkLab implements Lab {
         memory,
         args: vhostUserArguments('vhost-user-blk-pci', device.vhostUser, FLUSHED),
       });
-      this.frontends[index] = vm;
+      this.#frontends.set(index, vm);
       await vm.shell('modprobe -a virtio_pci virtio_blk', GUEST_TIMEOUT);
       await vm.shell('dd if=/dev/vda of=/dev/null bs=4096 count=1 2>/dev/null', GUEST_TIMEOUT);
       return vm;
@@ -112,7 +112,7 @@ export class BlkLab implements Lab {
    * nothing left in the frontend's caches.
    */
   async writeFiles(index: number, mib: number): Promise<Written> {
-    const vm = this.#frontend(index);
+    const vm = this.frontend(index);
     const run = (command: string): Promise<string[]> =>
       this.appliance.whileServed(vm.shell(command, GUEST_TIMEOUT));
     await run(`mkdir -p /tmp /mnt; ${MKE2FS} -q -t ext4 /dev/vda && mount -t ext4 /dev/vda /mnt`);
@@ -144,13 +144,20 @@ export class BlkLab implements Lab {
     };
   }
 
+  /** Ends its VM, so that another one can take its place. */
+  async stopFrontend(index: number): Promise<void> {
+    await this.#frontends.get(index)?.close();
+    this.#frontends.delete(index);
+  }
+
   async close(): Promise<void> {
-    for (const vm of this.frontends) await vm.close();
+    for (const index of this.#frontends.keys()) await this.stopFrontend(index);
     await this.appliance.close();
   }
 
-  #frontend(index: number): Vm {
-    const vm = this.frontends[index];
+  /** One that runs. */
+  frontend(index: number): Vm {
+    const vm = this.#frontends.get(index);
     if (vm === undefined) throw new Error(`frontend ${index} is not running`);
     return vm;
   }
