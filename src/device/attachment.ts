@@ -1,8 +1,10 @@
 import type { Native } from '../native.js';
 import type {
   DoorbellKind,
+  FrontendInflight,
   FrontendLog,
   FrontendRegion,
+  ProvidedInflight,
   ShownRegion,
   TunnelBackend,
   TunnelSession,
@@ -62,6 +64,14 @@ export class FrontendAttachment implements TunnelBackend {
 
   async setLog(log: FrontendLog): Promise<bigint> {
     return this.#report(await this.memory.setLog(log));
+  }
+
+  async createInflight(size: number): Promise<ProvidedInflight> {
+    return this.#report(await this.memory.createInflight(size));
+  }
+
+  async setInflight(inflight: FrontendInflight): Promise<bigint> {
+    return this.#report(await this.memory.setInflight(inflight));
   }
 
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {

@@ -269,8 +269,8 @@ export class VhostUserDevice implements VirtioDevice {
 
   #memoryChanged(regions: readonly ShownWindowRegion[]): void {
     const table = regions.map(
-      ({ region: { guestAddress, length }, placement: { offset, kind } }) =>
-        `${guestAddress === undefined ? 'log' : `guest 0x${guestAddress.toString(16)}`} ` +
+      ({ region: { role, guestAddress, length }, placement: { offset, kind } }) =>
+        `${guestAddress === undefined ? role : `guest 0x${guestAddress.toString(16)}`} ` +
         `+ 0x${length.toString(16)} at 0x${offset.toString(16)} (${kind})`,
     );
     this.#log.info({ regions: table }, 'memory table');

@@ -21,4 +21,5 @@ export type {
   WindowKind,
   WindowPlacement,
   WindowRegion,
+  WindowRegionRole,
 } from './ports.js';

@@ -1,17 +1,30 @@
 import { VvuError, errorMessage } from '../errors.js';
 import type { Native, NativeMemory } from '../native.js';
-import type { FrontendLog, FrontendRegion, ShownRegion } from '../tunnel/ports.js';
+import type {
+  FrontendInflight,
+  FrontendLog,
+  FrontendRegion,
+  ProvidedInflight,
+  ShownRegion,
+} from '../tunnel/ports.js';
 import type { PlacedRegion } from './placement.js';
-import { packForGuest, placeLog, placeRegions } from './placement.js';
-import type { ShownWindowRegion, WindowHost } from './ports.js';
+import { packForGuest, placeInflight, placeLog, placeRegions } from './placement.js';
+import type { ShownWindowRegion, WindowHost, WindowRegionRole } from './ports.js';
 import type { CheckedRegion } from './region.js';
-import { checkOverlaps, checkRegion, describeRegion, isSameRegion } from './region.js';
+import {
+  checkOverlaps,
+  checkRegion,
+  checkSealed,
+  describeRegion,
+  isSameRegion,
+  wholePages,
+} from './region.js';
 
-type Memory = Pick<Native, 'map' | 'fdInfo' | 'closeFd'>;
+type Memory = Pick<Native, 'map' | 'fdInfo' | 'dupFd' | 'closeFd' | 'createMemfd'>;
 
-/** A region and its place; `log` marks the dirty log, which is no region of the table. */
+/** A region and its place. The log and the in-flight area are no regions of the table. */
 interface Planned extends PlacedRegion<CheckedRegion> {
-  readonly log?: true;
+  readonly role?: Exclude<WindowRegionRole, 'memory'>;
 }
 
 /** A region with everything the device holds for it. */
@@ -46,7 +59,7 @@ export class MemoryTable {
   set(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
     return this.#change(regions, (fresh) => {
       checkOverlaps(fresh);
-      const kept = this.#entries.filter((entry) => entry.log);
+      const kept = this.#entries.filter((entry) => entry.role !== undefined);
       return { kept, placed: placeRegions(this.window, kept, fresh) };
     }).then((added) => packForGuest(added).map(tellGuest));
   }
@@ -58,8 +71,7 @@ export class MemoryTable {
   async add(region: FrontendRegion): Promise<ShownRegion> {
     const added = await this.#change([region], (fresh) => {
       const kept = this.#entries;
-      const table = kept.filter((entry) => !entry.log);
-      checkOverlaps([...table.map((entry) => entry.region), ...fresh]);
+      checkOverlaps([...this.#table.map((entry) => entry.region), ...fresh]);
       return { kept, placed: placeRegions(this.window, kept, fresh) };
     });
     return tellAbsolute(added[0], region);
@@ -69,8 +81,7 @@ export class MemoryTable {
   async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
     let removed: Entry | undefined;
     await this.#change([], () => {
-      const table = this.#entries.filter((entry) => !entry.log);
-      removed = table.find((entry) => isSameRegion(entry.region, named));
+      removed = this.#table.find((entry) => isSameRegion(entry.region, named));
       if (removed) return { kept: this.#entries.filter((entry) => entry !== removed), placed: [] };
       const what = `${describeRegion(named)} is not in the table`;
       throw new VvuError('REGION_UNKNOWN', 'request', what);
@@ -86,9 +97,45 @@ export class MemoryTable {
   async setLog(log: FrontendLog): Promise<bigint> {
     const source = { ...log, guestAddress: 0n, userAddress: 0n };
     const [entry] = await this.#change([source], (fresh) => {
-      const kept = this.#entries.filter((one) => !one.log);
-      const placed = fresh.map((region) => placeLog(this.window, kept, region));
-      return { kept, placed: placed.map((one) => ({ ...one, log: true as const })) };
+      const inflight = this.#entries.filter(({ role }) => role === 'inflight');
+      const kept = [...this.#table, ...inflight];
+      const placed = fresh.map((region) => placeLog(this.window, this.#table, inflight, region));
+      return { kept, placed: placed.map((one) => ({ ...one, role: 'log' as const })) };
+    });
+    return BigInt(entry?.placement.offset ?? 0);
+  }
+
+  /**
+   * Makes a file for in-flight tracking and shows it in the place of an earlier one.
+   * @param size bytes, whole pages
+   */
+  async createInflight(size: number): Promise<ProvidedInflight> {
+    const shown = this.native.createMemfd('vvu-inflight', size);
+    const fd = this.native.dupFd(shown);
+    try {
+      const place = await this.setInflight({ size: BigInt(size), mmapOffset: 0n, fd: shown });
+      return { place, fd };
+    } catch (error) {
+      this.native.closeFd(fd);
+      throw error;
+    }
+  }
+
+  /**
+   * Shows the buffer that a frontend has kept, in the place of an earlier one. Takes ownership of
+   * the fd. Like the log it stays where it is when the table changes, and goes with the frontend.
+   * @returns its absolute offset in the window
+   */
+  async setInflight(inflight: FrontendInflight): Promise<bigint> {
+    const source = { ...inflight, guestAddress: 0n, userAddress: 0n };
+    const [entry] = await this.#change([source], (fresh) => {
+      const kept = this.#entries.filter(({ role }) => role !== 'inflight');
+      const placed = fresh.map((region) => {
+        const info = this.native.fdInfo(region.fd);
+        checkSealed(info);
+        return placeInflight(this.window, kept, wholePages(region, info));
+      });
+      return { kept, placed: placed.map((one) => ({ ...one, role: 'inflight' as const })) };
     });
     return BigInt(entry?.placement.offset ?? 0);
   }
@@ -107,6 +154,10 @@ export class MemoryTable {
     });
     this.#tail = work.catch(() => undefined);
     return work;
+  }
+
+  get #table(): readonly Entry[] {
+    return this.#entries.filter(({ role }) => role === undefined);
   }
 
   async #change(
@@ -194,8 +245,10 @@ export class MemoryTable {
 function shownEntry(entry: Entry): ShownWindowRegion {
   const { region, placement, memory, memoryOffset } = entry;
   const { fd, fileOffset, length } = region;
-  const guestAddress = entry.log ? undefined : region.source.guestAddress;
-  return { region: { guestAddress, fd, fileOffset, length, memory, memoryOffset }, placement };
+  const role: WindowRegionRole = entry.role ?? 'memory';
+  const guestAddress = role === 'memory' ? region.source.guestAddress : undefined;
+  const shown = { role, guestAddress, fd, fileOffset, length, memory, memoryOffset };
+  return { region: shown, placement };
 }
 
 function tellGuest(packed: { region: CheckedRegion; mmapOffset: number }): ShownRegion {

@@ -46,7 +46,7 @@ export function placeRegions<R extends PlaceableRegion>(
 }
 
 /**
- * Finds the place of the dirty log: the window's last region, at a page behind all others (the
+ * Finds the place of the dirty log: at a page behind all regions of the table (the
  * draft's region M), so that a table of more regions does not move it. Where there is no room
  * behind them it goes to the first gap.
  *
@@ -54,16 +54,41 @@ export function placeRegions<R extends PlaceableRegion>(
  */
 export function placeLog<R extends PlaceableRegion>(
   window: Pick<WindowHost, 'size' | 'preset' | 'dynamic'>,
-  occupied: readonly PlacedRegion<R>[],
+  table: readonly PlacedRegion<R>[],
+  inflight: readonly PlacedRegion<R>[],
   log: R,
 ): PlacedRegion<R> {
-  const placement = placeOne(window, occupied, log);
+  const placement = placeOne(window, [...table, ...inflight], log);
   if (placement.kind === 'preset') return { region: log, placement };
-  const ends = occupied.map(({ region, placement: { offset } }) => offset + region.length);
+  const ends = table.map(({ region, placement: { offset } }) => offset + region.length);
   const end = Math.max(window.preset?.size ?? 0, ...ends);
   const offset = Math.ceil(end / WINDOW_PAGE) * WINDOW_PAGE;
-  if (offset + log.length > window.size) return { region: log, placement };
+  const top = Math.min(window.size, ...inflight.map((one) => one.placement.offset));
+  if (offset + log.length > top) return { region: log, placement };
   return { region: log, placement: { ...placement, offset } };
+}
+
+/**
+ * Finds the place of the in-flight area: pages at the window's end, because it comes before the
+ * memory table, which has to begin at the window's start for the drivers that pack regions.
+ *
+ * @throws VvuError `WINDOW_FULL` or `WINDOW_ALIAS` (scope request), as for other regions
+ */
+export function placeInflight<R extends PlaceableRegion>(
+  window: Pick<WindowHost, 'size' | 'preset' | 'dynamic'>,
+  occupied: readonly PlacedRegion<R>[],
+  inflight: R,
+): PlacedRegion<R> {
+  const placement = placeOne(window, occupied, inflight);
+  if (placement.kind === 'preset') return { region: inflight, placement };
+  const { length } = inflight;
+  const highest = window.size - Math.ceil(length / WINDOW_PAGE) * WINDOW_PAGE;
+  const floor = window.preset?.size ?? 0;
+  const free = !occupied.some(({ region, placement: { offset } }) =>
+    rangesOverlap(highest, length, offset, region.length),
+  );
+  const offset = free && highest >= floor ? highest : placement.offset;
+  return { region: inflight, placement: { ...placement, offset } };
 }
 
 function placeOne<R extends PlaceableRegion>(

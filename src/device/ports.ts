@@ -28,9 +28,13 @@ export interface KickHost {
   bind(eventfd: number, vector: number): Binding;
 }
 
+/** What a region of the window is: of the memory table, or one of the two beside it. */
+export type WindowRegionRole = 'memory' | 'log' | 'inflight';
+
 /** A part of a frontend's memory as the device holds it. */
 export interface WindowRegion {
-  /** Where the frontend's guest has it, for logs; undefined for the dirty log. */
+  readonly role: WindowRegionRole;
+  /** Where the frontend's guest has it, for logs; undefined for the log and the in-flight area. */
   readonly guestAddress: bigint | undefined;
   /** The frontend's file; owned by the device, valid while the region is shown. */
   readonly fd: number;

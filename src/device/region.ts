@@ -1,7 +1,7 @@
 import { VvuError } from '../errors.js';
 import type { FdInfo } from '../native.js';
 import type { FrontendRegion } from '../tunnel/ports.js';
-import type { PlaceableRegion } from './placement.js';
+import { WINDOW_PAGE, type PlaceableRegion } from './placement.js';
 
 /** A frontend's region, checked by itself: sizes are safe integers and lie inside of its file. */
 export interface CheckedRegion extends PlaceableRegion {
@@ -11,6 +11,8 @@ export interface CheckedRegion extends PlaceableRegion {
 }
 
 const ADDRESS_SPACE = 1n << 64n;
+/** Linux's <fcntl.h>. */
+const F_SEAL_SHRINK = 0x2;
 
 function bad(code: string, message: string): VvuError {
   return new VvuError(code, 'request', message);
@@ -56,6 +58,22 @@ export function checkRegion(source: FrontendRegion, info: FdInfo): CheckedRegion
     dev: info.dev,
     ino: info.ino,
   };
+}
+
+/**
+ * Asks for a memfd that cannot shrink: the appliance's VMM may map it, and has to survive.
+ * @throws VvuError `REGION_UNSEALED`
+ */
+export function checkSealed({ seals }: FdInfo): void {
+  if (seals < 0 || (seals & F_SEAL_SHRINK) === 0) {
+    throw bad('REGION_UNSEALED', 'the fd is no memfd that is sealed against shrinking');
+  }
+}
+
+/** The region up to the end of its last page, if the file has it: only pages can be mapped. */
+export function wholePages(region: CheckedRegion, { size }: FdInfo): CheckedRegion {
+  const end = Math.ceil((region.fileOffset + region.length) / WINDOW_PAGE) * WINDOW_PAGE;
+  return end > size ? region : { ...region, length: end - region.fileOffset };
 }
 
 /** @throws VvuError `REGION_OVERLAP` when two regions share a guest or a user address */

@@ -5,6 +5,7 @@ import {
   VHOST_USER_F_PROTOCOL_FEATURES,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
+  VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
@@ -14,6 +15,7 @@ import {
   featureBits,
   type ConfigSpace,
   type FrontendMessageName,
+  type Inflight,
   type LogBase,
   type MemoryRegion,
   type RequestOf,
@@ -29,6 +31,7 @@ import {
 import type { BackendDevice } from './backend-device.js';
 import { DirtyLog } from './dirty-log.js';
 import { FrontendMemory, MAX_MEMORY_SLOTS } from './frontend-memory.js';
+import { InflightArea } from './inflight.js';
 import type { Doorbell } from './notifications.js';
 import type { WindowAccess } from './pci-access.js';
 import { Vring } from './vring.js';
@@ -74,6 +77,7 @@ export class BackendSession {
   private status = 0;
   private log: DirtyLog | undefined;
   private logFd = false;
+  private inflight: InflightArea | undefined;
   private readonly vrings: readonly Vring[];
 
   constructor(
@@ -88,6 +92,8 @@ export class BackendSession {
     this.offeredProtocolFeatures =
       PROTOCOL_FEATURES |
       device.protocolFeatures |
+      // Of buffers that are used in order, the ring itself tells which are in flight.
+      (device.inOrder ? 0n : featureBit(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) |
       (device.config === undefined ? 0n : featureBit(VHOST_USER_PROTOCOL_F_CONFIG));
     this.vrings = Array.from({ length: device.queueCount }, (_, index) => new Vring(index));
   }
@@ -109,6 +115,7 @@ export class BackendSession {
     }
     this.memory.clear();
     this.log = this.memory.log = undefined;
+    this.inflight = undefined;
   }
 
   private createHandlers(): SessionHandlers {
@@ -129,6 +136,8 @@ export class BackendSession {
       REM_MEM_REG: (region) => this.removeRegion(region),
       SET_LOG_BASE: (log) => this.setLog(log),
       SET_LOG_FD: () => void (this.logFd = true),
+      GET_INFLIGHT_FD: (offer) => this.setUpInflight(offer),
+      SET_INFLIGHT_FD: (inflight) => this.setInflight(inflight),
       SET_VRING_NUM: ({ index, num }) => this.setSize(this.stopped(index), num),
       SET_VRING_BASE: ({ index, num }) => this.setBase(this.stopped(index), num),
       SET_VRING_ADDR: (addresses) => this.setAddresses(addresses),
@@ -194,6 +203,20 @@ export class BackendSession {
   private updateLogging(): void {
     const wanted = (this.features & featureBit(VHOST_F_LOG_ALL)) !== 0n;
     this.memory.log = wanted ? this.log : undefined;
+  }
+
+  /** The buffer is new and full of zeros: each ring sets up its part when it starts. */
+  private setUpInflight(offer: Inflight): Inflight {
+    const { bytes } = this.setInflight(offer);
+    return { ...offer, mmapSize: BigInt(bytes), mmapOffset: 0n };
+  }
+
+  private setInflight(inflight: Inflight): InflightArea {
+    const running = this.vrings.find((vring) => vring.running !== undefined);
+    if (running !== undefined && this.inflight !== undefined) {
+      throw refuse('VRING_RUNNING', `vring ${running.index} uses the in-flight buffer`);
+    }
+    return (this.inflight = new InflightArea(this.ports.window, inflight));
   }
 
   private setMemoryTable(regions: readonly MemoryRegion[]): void {
@@ -283,6 +306,7 @@ export class BackendSession {
       inOrder: this.device.inOrder,
       doorbell: this.ports.doorbell(index),
       log: () => this.log,
+      inflight: this.device.inOrder ? undefined : this.inflight,
       onFailure: (error) => this.ports.ringFailed(index, error),
     });
     try {
@@ -329,9 +353,13 @@ export class BackendSession {
     if (status === 0) this.resetDevice();
   }
 
-  /** Rings stop and are disabled; memory and features stay, until they are set again. */
+  /**
+   * Rings stop and are disabled; memory and features stay, until they are set again. What was in
+   * flight is of no use to a ring that starts over.
+   */
   private resetDevice(): void {
     this.status = 0;
+    this.inflight = undefined;
     for (const vring of this.vrings) {
       this.stop(vring);
       vring.kick = false;

@@ -7,6 +7,7 @@ export { BridgeService, type BridgeServiceOptions } from './bridge/service.js';
 export { VvuDriver, type Doorbell, type DriverEvents, type DriverOptions } from './driver.js';
 export type { DoorbellRegister } from './notifications.js';
 export { DirtyLog, type LogPlace } from './dirty-log.js';
+export { InflightArea, InflightQueue } from './inflight.js';
 export { FrontendMemory } from './frontend-memory.js';
 export { openDevice, parseDeviceSpec, type DeviceSpec, type OpenOptions } from './open-device.js';
 export type {

@@ -12,6 +12,7 @@ import {
 import { SplitQueue } from '../virtio/split-queue.js';
 import type { DirtyLog } from './dirty-log.js';
 import type { FrontendMemory } from './frontend-memory.js';
+import type { InflightArea } from './inflight.js';
 import type { Doorbell } from './notifications.js';
 
 /** A started ring, as a device model sees it. Valid until the model's `queueStopped` returns. */
@@ -39,6 +40,8 @@ export interface StartOptions {
   readonly doorbell: Doorbell;
   /** The frontend's log, if it has given one. */
   readonly log: () => DirtyLog | undefined;
+  /** Where the frontend keeps account of requests in flight, if it does. */
+  readonly inflight: InflightArea | undefined;
   readonly onFailure: (error: unknown) => void;
 }
 
@@ -72,14 +75,22 @@ export class Vring {
 
   /**
    * Starts the ring. A device that uses buffers in order goes on behind the last used one, even if
-   * the frontend names another place: then a backend was lost before it could report its own.
+   * the frontend names another place: then a backend was lost before it could report its own. One
+   * that does not finds in the in-flight area what the backend before it has left.
    * @throws VvuError of scope `request` or `device`
    */
   start(memory: FrontendMemory, options: StartOptions): RunningQueue {
     const config = this.locate(memory);
     const used = memory.loadU16(config.deviceArea + INDEX_OFFSET);
-    const available = options.inOrder ? used : this.base;
-    const ring = new SplitQueue(memory, config, options.features, { available, used });
+    const tracker = options.inflight?.queue(this.index, this.size);
+    const resubmit = tracker?.recover(used);
+    const position = options.inOrder ? used : this.base;
+    const available = resubmit === undefined ? position : used + resubmit.length;
+    const ring = new SplitQueue(memory, config, options.features, {
+      ...{ available, used },
+      ...(resubmit === undefined ? {} : { resubmit }),
+      ...(tracker === undefined ? {} : { tracker }),
+    });
     this.running = new RunningQueue(this, config, ring, memory, options);
     return this.running;
   }

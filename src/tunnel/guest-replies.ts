@@ -9,8 +9,10 @@ import {
   type ByteOrder,
   type ExpectedReply,
   type Frame,
+  type Inflight,
   type OutstandingReplies,
 } from '../vhost-user/index.js';
+import type { InflightBuffers } from './inflight.js';
 import type { Negotiation } from './negotiation.js';
 
 export interface GuestRepliesOptions {
@@ -18,9 +20,17 @@ export interface GuestRepliesOptions {
   readonly order: ByteOrder;
   readonly negotiation: Negotiation;
   readonly outstanding: OutstandingReplies;
+  readonly inflight: InflightBuffers;
   readonly maxVhostQueues: number;
   readonly maxMemorySlots: number;
   readonly log: Logger;
+}
+
+/** A message for the frontend. */
+export interface Answer {
+  readonly bytes: Buffer;
+  /** Goes with it; the receiver's to close. */
+  readonly fd?: number;
 }
 
 /** Kinds of dropped messages that are warned of, per connection. */
@@ -49,7 +59,7 @@ export class GuestReplies {
    * @returns the message for the frontend, or undefined when there is nothing to send
    * @throws VvuError `BAD_GUEST_MESSAGE` of scope `device`
    */
-  take(message: Uint8Array): Buffer | undefined {
+  take(message: Uint8Array): Answer | undefined {
     const { log, outstanding, order } = this.options;
     const frame = decodeGuestFrame(message);
     if (log.isLevelEnabled('trace')) {
@@ -66,19 +76,26 @@ export class GuestReplies {
       this.#drop(`reply ${frame.request}`, 'reply that the frontend does not expect dropped');
       return undefined;
     }
-    const payload = this.#convert(expected, frame);
+    const { payload, fd } = this.#convert(expected, frame);
     outstanding.settle();
-    return encodeFrame({ request: frame.request, reply: true }, payload, order);
+    const bytes = encodeFrame({ request: frame.request, reply: true }, payload, order);
+    return fd === undefined ? { bytes } : { bytes, fd };
   }
 
-  #convert({ descriptor, own }: ExpectedReply, frame: Frame): Buffer {
-    const { order } = this.options;
+  #convert({ descriptor, own }: ExpectedReply, frame: Frame): { payload: Buffer; fd?: number } {
+    const { order, inflight } = this.options;
     const codec = own ? descriptor.replyPayload : u64;
     try {
       const value = codec.decode(frame.payload, 'LE');
+      if (own && descriptor.action === 'inflight') {
+        // The codec is that of the inflight description, which is what it gives.
+        const answer = inflight.answer(value as Inflight);
+        const payload = codec.encode(answer.value, order);
+        return answer.fd === undefined ? { payload } : { payload, fd: answer.fd };
+      }
       const filtered =
         own && typeof value === 'bigint' ? this.#filter(descriptor.name, value) : value;
-      return codec.encode(filtered, order);
+      return { payload: codec.encode(filtered, order) };
     } catch (error) {
       throw broken(error);
     }

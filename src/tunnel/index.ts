@@ -13,8 +13,10 @@ export {
 export type {
   DoorbellKind,
   FrontendEndpoint,
+  FrontendInflight,
   FrontendLog,
   FrontendRegion,
+  ProvidedInflight,
   ShownRegion,
   TunnelBackend,
   TunnelSession,

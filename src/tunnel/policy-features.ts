@@ -54,8 +54,8 @@ export const FEATURE_POLICY = {
   },
   INFLIGHT_SHMFD: {
     bit: c.VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
-    treatment: 'mask',
-    note: 'the device could give the file itself; not yet',
+    treatment: 'provide',
+    note: 'the file is a memfd of the device, which the window shows',
     test: OFFERED,
   },
   RESET_DEVICE: {
@@ -92,13 +92,13 @@ export const FEATURE_POLICY = {
   DEVICE_STATE: {
     bit: c.VHOST_USER_PROTOCOL_F_DEVICE_STATE,
     treatment: 'mask',
-    note: 'the state travels in a pipe; not yet',
+    note: 'the state is a stream beside the messages, which nothing shows to a guest',
     test: OFFERED,
   },
   GET_VRING_BASE_INFLIGHT: {
     bit: c.VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT,
-    treatment: 'mask',
-    note: 'goes with 12',
+    treatment: 'pass',
+    note: 'goes with 12; no message of its own',
     test: OFFERED,
   },
   GPA_ADDRESSES: {

@@ -6,6 +6,8 @@ const START = "QEMU's start of vhost-user-net passes, masked and rewritten where
 const SLOTS = 'memory regions come and go one by one with CONFIGURE_MEM_SLOTS';
 const LOG_BASE = 'SET_LOG_BASE shows the log and tells the guest its place';
 const LOG = 'SET_LOG_FD binds the log doorbell and passes';
+const GET_INFLIGHT = 'GET_INFLIGHT_FD: the guest sets a buffer up, and the frontend gets its memfd';
+const SET_INFLIGHT = 'SET_INFLIGHT_FD shows the buffer and tells the guest its place';
 const DISCARDED = 'every request of the guest is treated as its row says';
 
 /** Requests of a frontend. */
@@ -101,16 +103,16 @@ export const FRONTEND_POLICY: Readonly<Record<FrontendMessageName, MessagePolicy
   },
   POSTCOPY_END: { treatment: 'refuse', reply: 'u64', note: 'PAGEFAULT is masked', test: REQUESTS },
   GET_INFLIGHT_FD: {
-    treatment: 'refuse',
+    treatment: 'provide',
     reply: 'inflight description, 1 fd',
-    note: 'INFLIGHT_SHMFD is masked',
-    test: REQUESTS,
+    note: 'the guest gets size and place of a buffer; the fd is a memfd of the device',
+    test: GET_INFLIGHT,
   },
   SET_INFLIGHT_FD: {
-    treatment: 'refuse',
+    treatment: 'handle',
     reply: 'ack',
-    note: 'INFLIGHT_SHMFD is masked',
-    test: REQUESTS,
+    note: "the buffer is shown at the window's end; mmap_offset becomes its place",
+    test: SET_INFLIGHT,
   },
   GPU_SET_SOCKET: {
     treatment: 'refuse',

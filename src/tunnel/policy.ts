@@ -6,7 +6,7 @@ import { BACKEND_POLICY, FRONTEND_POLICY } from './policy-messages.js';
  * What the device does:
  * - `pass`: checks it and passes it on;
  * - `handle`: does the host's part, and the other side gets the rest;
- * - `provide`: answers in the guest's place;
+ * - `provide`: gives what a guest cannot give: an fd;
  * - `mask`: takes something out of an answer on its way to the frontend;
  * - `refuse`: the other side never sees it.
  */

@@ -23,6 +23,23 @@ export interface FrontendLog {
   readonly fd: number;
 }
 
+/** The shared buffer of SET_INFLIGHT_FD, "Inflight description". */
+export interface FrontendInflight {
+  readonly size: bigint;
+  /** Offset of the buffer in its file. */
+  readonly mmapOffset: bigint;
+  /** The file. Ownership passes to the device with the call, whatever its outcome. */
+  readonly fd: number;
+}
+
+/** A buffer for in-flight tracking that the device has made. */
+export interface ProvidedInflight {
+  /** Absolute offset in the window. */
+  readonly place: bigint;
+  /** The memfd that the buffer fills; the caller's. */
+  readonly fd: number;
+}
+
 /** The same region as the guest is told about it: at which place of the window it lies. */
 export interface ShownRegion {
   readonly guestAddress: bigint;
@@ -58,6 +75,18 @@ export interface TunnelBackend {
    * @throws VvuError of scope `request`, as for a memory table
    */
   setLog(log: FrontendLog): Promise<bigint>;
+  /**
+   * Makes a zeroed buffer for in-flight tracking, and shows it instead of an earlier one, which
+   * stays on failure.
+   * @throws VvuError of scope `request`: no room in the window
+   */
+  createInflight(size: number): Promise<ProvidedInflight>;
+  /**
+   * Shows the buffer that the frontend has kept, instead of an earlier one, which stays on failure.
+   * @returns its absolute offset in the window
+   * @throws VvuError of scope `request`: as for a memory table, or a file that may shrink
+   */
+  setInflight(inflight: FrontendInflight): Promise<bigint>;
   /**
    * Binds a doorbell to an eventfd, or unbinds it. Ownership of the fd passes with the call.
    * @throws VvuError of scope `request` when the fd is no eventfd or the index out of range

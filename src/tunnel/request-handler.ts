@@ -3,7 +3,9 @@ import {
   encodeFrame,
   frontendMessage,
   hasOwnReply,
+  NO_INFLIGHT,
   u64,
+  type Inflight,
   type LogBase,
   type OutstandingReplies,
   type ByteOrder,
@@ -11,6 +13,7 @@ import {
   type FrontendRequest,
 } from '../vhost-user/index.js';
 import type { FrontendMemory, MemoryRequest } from './frontend-memory.js';
+import type { InflightBuffers } from './inflight.js';
 import type { Negotiation } from './negotiation.js';
 import { refusesRequest } from './policy.js';
 import type { TunnelBackend } from './ports.js';
@@ -23,6 +26,7 @@ export interface RequestHandlerOptions {
   readonly backend: TunnelBackend;
   readonly negotiation: Negotiation;
   readonly memory: FrontendMemory;
+  readonly inflight: InflightBuffers;
   readonly policy: RequestPolicy;
   readonly outstanding: OutstandingReplies;
 }
@@ -60,6 +64,10 @@ export class RequestHandler {
         return this.#log(request, fds).then((shown) =>
           this.#forGuest(frame, checked, shown, fds.count),
         );
+      case 'inflight':
+        return this.#inflight(request, fds).then((shown) =>
+          this.#forGuest(frame, checked, shown, fds.count),
+        );
       case 'kick':
       case 'call':
       case 'err':
@@ -74,11 +82,15 @@ export class RequestHandler {
 
   /**
    * The answer that tells a frontend of a refusal: only with REPLY_ACK and need_reply, and not
-   * where it waits for a reply of its own.
+   * where it waits for a reply of its own. GET_INFLIGHT_FD's own reply can say that there is none.
    */
-  refusal(frame: Frame, fdCount: number): Buffer | undefined {
+  refusal(frame: Frame, fdCount: number, code: string): Buffer | undefined {
     const { negotiation, order } = this.options;
     const descriptor = frontendMessage(frame.request);
+    if (code === 'NO_INFLIGHT' && descriptor !== undefined) {
+      const payload = descriptor.replyPayload.encode(NO_INFLIGHT, order);
+      return encodeFrame({ request: frame.request, reply: true }, payload, order);
+    }
     const own = descriptor !== undefined && hasOwnReply(descriptor, fdCount);
     if (own || !frame.needReply || !negotiation.replyAck) {
       return undefined;
@@ -96,6 +108,12 @@ export class RequestHandler {
     const [fd = -1] = fds.takeAll();
     const shown = this.options.backend.setLog({ size: mmapSize, mmapOffset, fd });
     return shown.then((place) => ({ mmapSize, mmapOffset: place }));
+  }
+
+  async #inflight(request: FrontendRequest, fds: ReceivedFds): Promise<Inflight | undefined> {
+    const { inflight } = this.options;
+    if (request.name === 'GET_INFLIGHT_FD') return inflight.provide(request.value);
+    return request.name === 'SET_INFLIGHT_FD' ? inflight.show(request.value, fds) : undefined;
   }
 
   #bind(request: FrontendRequest, fds: ReceivedFds): void {

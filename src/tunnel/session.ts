@@ -12,7 +12,8 @@ import {
   type Frame,
 } from '../vhost-user/index.js';
 import { FrontendMemory } from './frontend-memory.js';
-import { GuestReplies } from './guest-replies.js';
+import { GuestReplies, type Answer } from './guest-replies.js';
+import { InflightBuffers } from './inflight.js';
 import { Negotiation } from './negotiation.js';
 import type { TunnelBackend, TunnelSession } from './ports.js';
 import { ReceivedFds, type FdCloser } from './received-fds.js';
@@ -67,6 +68,7 @@ export class FrontendSession implements TunnelSession {
   readonly #outstanding = new OutstandingReplies(MAX_OUTSTANDING);
   readonly #requests: RequestHandler;
   readonly #replies: GuestReplies;
+  readonly #inflight: InflightBuffers;
   #phase: 'new' | 'open' | 'closed' = 'new';
   #inbox: Received[] = [];
   /** Waits for an rxq buffer. */
@@ -87,7 +89,9 @@ export class FrontendSession implements TunnelSession {
     this.#onClosed = options.onClosed;
     const { maxVhostQueues } = options.backend;
     const maxMemorySlots = options.maxMemorySlots ?? DEFAULT_MEMORY_SLOTS;
+    this.#inflight = new InflightBuffers(options.backend, options.native);
     const shared = {
+      inflight: this.#inflight,
       order: this.#order,
       negotiation: new Negotiation(this.#order),
       outstanding: this.#outstanding,
@@ -139,7 +143,7 @@ export class FrontendSession implements TunnelSession {
     }
     const reply = this.#replies.take(message);
     if (reply !== undefined) {
-      this.#send(reply);
+      this.#sendReply(reply);
       this.#sendReady();
       this.#pump();
     }
@@ -281,7 +285,7 @@ export class FrontendSession implements TunnelSession {
   }
 
   #refuse(frame: Frame, fdCount: number, { code, message: detail }: VvuError): void {
-    const answer = this.#requests.refusal(frame, fdCount);
+    const answer = this.#requests.refusal(frame, fdCount, code);
     const request = frontendMessage(frame.request)?.name ?? frame.request;
     this.#log.warn({ request, code, detail, dropped: answer === undefined }, 'request refused');
     if (answer === undefined) {
@@ -307,8 +311,16 @@ export class FrontendSession implements TunnelSession {
     }
   }
 
-  #send(message: Buffer): void {
-    if (this.#isOpen() && !this.#socket.send(message)) {
+  #sendReply({ bytes, fd }: Answer): void {
+    try {
+      this.#send(bytes, fd === undefined ? [] : [fd]);
+    } finally {
+      if (fd !== undefined) this.#native.closeFd(fd);
+    }
+  }
+
+  #send(message: Buffer, fds: readonly number[] = []): void {
+    if (this.#isOpen() && !this.#socket.send(message, fds)) {
       this.#full = true;
     }
   }
@@ -327,6 +339,7 @@ export class FrontendSession implements TunnelSession {
     this.#phase = 'closed';
     this.#held = undefined;
     this.#outstanding.clear();
+    this.#inflight.close();
     for (const { fds } of this.#inbox.splice(0)) {
       fds.close();
     }

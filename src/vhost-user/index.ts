@@ -29,6 +29,7 @@ export {
   type FrontendMessageName,
   type FrontendRequest,
 } from './messages.js';
+export * from './inflight-layout.js';
 export { OutstandingReplies, type ExpectedReply } from './outstanding.js';
 export { FrameParser, type ReceivedFrame } from './parser.js';
 export { u64 } from './payloads/simple.js';

@@ -36,6 +36,22 @@ export interface QueuePosition {
   readonly used: number;
 }
 
+/** Keeps account of buffers for whoever serves the queue when this process has died. */
+export interface InflightTracker {
+  /** A buffer was taken. It counts as taken also when it is put back: `taken` comes again. */
+  taken(head: number): void;
+  /** A buffer is going to be published by the next `flush`. */
+  used(head: number): void;
+  /** The buffers since the last time are published; `used` is the new `used.idx`. */
+  published(used: number): void;
+}
+
+export interface QueueStart extends QueuePosition {
+  /** Heads of buffers that were taken before and not returned: `pop` gives them first. */
+  readonly resubmit?: readonly number[];
+  readonly tracker?: InflightTracker;
+}
+
 /**
  * Not reentrant, single consumer. After an error nothing was consumed: the next `pop` reports the
  * same error again, so a caller that stops at the first one is safe.
@@ -63,11 +79,16 @@ export class SplitQueue {
   private nextUsed: number;
   private publishedUsed: number;
   private inFlight = 0;
+  private readonly tracker: InflightTracker | undefined;
+  private readonly resubmit: readonly number[];
+  private resubmitted = 0;
+  /** Buffers popped from the available ring, and not put back: those come after `resubmit`. */
+  private fromRing = 0;
   /** The first publication always notifies: what the driver saw of an earlier run is unknown. */
   private notifiedOnce = false;
 
   /** @throws VvuError of scope `device` when the driver's configuration is invalid */
-  constructor(memory: GuestMemory, config: QueueConfig, features: bigint, start?: QueuePosition) {
+  constructor(memory: GuestMemory, config: QueueConfig, features: bigint, start?: QueueStart) {
     checkQueueConfig(config);
     this.index = config.index;
     this.size = config.size;
@@ -85,6 +106,8 @@ export class SplitQueue {
     this.elements = Buffer.alloc(config.size * USED_ELEMENT_BYTES);
     this.nextAvail = this.seenAvail = (start?.available ?? 0) & 0xffff;
     this.nextUsed = this.publishedUsed = (start?.used ?? 0) & 0xffff;
+    this.resubmit = start?.resubmit ?? [];
+    this.tracker = start?.tracker;
   }
 
   /** Index of the next entry that `pop` takes, for GET_VRING_BASE. */
@@ -105,7 +128,8 @@ export class SplitQueue {
     const index = this.memory.loadU16(this.avail + INDEX_OFFSET);
     const count = (index - this.nextAvail) & 0xffff;
     const unflushed = (this.nextUsed - this.publishedUsed) & 0xffff;
-    if (count + this.inFlight + unflushed > this.size) {
+    const again = this.resubmit.length - this.resubmitted;
+    if (count + again + this.inFlight + unflushed > this.size) {
       throw new VvuError(
         'AVAIL_INDEX',
         'device',
@@ -117,7 +141,7 @@ export class SplitQueue {
       this.seenAvail = index;
       this.chains.refresh();
     }
-    return count;
+    return count + again;
   }
 
   /**
@@ -125,9 +149,20 @@ export class SplitQueue {
    * @throws VvuError of scope `device`: a broken ring or chain, or memory that is not mapped
    */
   pop(): Chain | undefined {
+    if (this.resubmitted < this.resubmit.length) return this.popAgain();
     if (this.seenAvail === this.nextAvail && this.available() === 0) return undefined;
     const chain = this.chains.read(this.nextHead());
+    this.tracker?.taken(chain.head);
     this.nextAvail = (this.nextAvail + 1) & 0xffff;
+    this.fromRing++;
+    this.inFlight++;
+    return chain;
+  }
+
+  private popAgain(): Chain {
+    const chain = this.chains.read(this.resubmit[this.resubmitted] ?? 0);
+    this.tracker?.taken(chain.head);
+    this.resubmitted++;
     this.inFlight++;
     return chain;
   }
@@ -172,8 +207,11 @@ export class SplitQueue {
     if (count > this.inFlight) {
       throw new VvuError('NOT_IN_FLIGHT', 'bug', `queue ${this.index}: cannot put back ${count}`);
     }
+    const toRing = Math.min(count, this.fromRing);
     this.inFlight -= count;
-    this.nextAvail = (this.nextAvail - count) & 0xffff;
+    this.fromRing -= toRing;
+    this.resubmitted -= count - toRing;
+    this.nextAvail = (this.nextAvail - toRing) & 0xffff;
   }
 
   /**
@@ -188,6 +226,7 @@ export class SplitQueue {
     this.elements.writeUInt32LE(written, at + 4);
     this.nextUsed = (this.nextUsed + 1) & 0xffff;
     this.inFlight--;
+    this.tracker?.used(chain.head);
   }
 
   /**
@@ -200,6 +239,7 @@ export class SplitQueue {
     this.writeElements(previous, (this.nextUsed - previous) & 0xffff);
     this.memory.storeU16(this.used + INDEX_OFFSET, this.nextUsed);
     this.publishedUsed = this.nextUsed;
+    this.tracker?.published(this.nextUsed);
     return this.needsNotification(previous);
   }
 

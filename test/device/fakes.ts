@@ -34,6 +34,8 @@ export class FakeFds {
   get native(): Native {
     const known: Partial<Native> = {
       fdInfo: (fd) => this.#info(fd),
+      createMemfd: (_name, size) => this.file(size, { seals: 2 }),
+      dupFd: (fd) => this.file(0, this.#info(fd)),
       closeFd: (fd) => {
         this.#info(fd);
         this.open.delete(fd);

@@ -1,5 +1,6 @@
 import test, { type ExecutionContext } from 'ava';
 import { until } from '../support/until.js';
+import { native } from '../../src/native.js';
 import { BridgeRig } from './bridge-rig.js';
 
 /*
@@ -23,6 +24,11 @@ const NO_CALL = '0d000000 01000000 08000000 0101000000000000';
 /** A log of 0x1000 bytes at 0x3000 of the window, and the reply that it always has. */
 const SET_LOG_BASE = '06000000 01000000 10000000 0010000000000000 0030000000000000';
 const LOG_REPLY = '06000000 05000000 08000000 0000000000000000';
+/** Inflight descriptions: mmap_size, mmap_offset, le16 num_queues, queue_size, padding. */
+const QUEUES = '0200 8000 00000000';
+const GET_INFLIGHT = `1f000000 01000000 18000000 0030000000000000 0000020000000000 ${QUEUES}`;
+const inflight = (request: string, flags: string, size: string, offset: string) =>
+  `${request} ${flags} 18000000 ${size} ${offset} ${QUEUES}`;
 const SET_LOG_FD = '07000000 01000000 00000000';
 const ack = (request: string, value: string) => `${request} 05000000 08000000 ${value}`;
 
@@ -130,6 +136,73 @@ test('the log becomes a file and an offset, and its reply passes', (t) => {
   t.deepEqual(backend.fds, [[50]]);
   backend.says(LOG_REPLY);
   t.deepEqual(rig.replies(), [plain(LOG_REPLY)]);
+});
+
+test('a backend goes on with the buffer of the device, in which its own is copied', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.request(GET_INFLIGHT);
+  const zero = '0000000000000000';
+  t.deepEqual(backend.sent, [plain(inflight('1f000000', '01000000', zero, zero))]);
+  // The backend's own buffer starts with what it needs; the device's is at 0x20000 of the window.
+  const own = native.createMemfd('inflight', 0x2000);
+  const memory = native.map(own, { offset: 0, length: 0x2000, writable: true });
+  memory.write(0x80, Buffer.from('initial'));
+  memory.release();
+  const duplicate = native.dupFd(own);
+  t.teardown(() => native.closeFd(own));
+  rig.fds.open.add(duplicate);
+  backend.says(inflight('1f000000', '05000000', '0011000000000000', zero), [duplicate]);
+  native.closeFd(duplicate);
+  t.is(rig.device.window.bytes.toString('latin1', 0x20080, 0x20087), 'initial');
+  t.is(
+    backend.sent[1],
+    plain(inflight('20000000', '01000000', '0011000000000000', '0000220000000000')),
+  );
+  t.deepEqual(backend.fds[1], [50]);
+  t.deepEqual(rig.replies(), [plain(inflight('1f000000', '05000000', '0011000000000000', zero))]);
+});
+
+test('the buffer that the frontend brings back becomes a file and an offset', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.request(inflight('20000000', '01000000', '0011000000000000', '0000020000000000'));
+  t.deepEqual(backend.sent, [
+    plain(inflight('20000000', '01000000', '0011000000000000', '0000220000000000')),
+  ]);
+  t.deepEqual(backend.fds, [[50]]);
+});
+
+const NO_BUFFER = `1f000000 05000000 18000000 ${'00'.repeat(24)}`;
+
+test('a buffer that the backend cannot map is none: the frontend goes on without', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.device.windowFile = () => undefined;
+  rig.request(GET_INFLIGHT);
+  t.deepEqual(backend.sent, []);
+  t.deepEqual(rig.replies(), [plain(NO_BUFFER)]);
+  t.deepEqual(rig.warnings(), ['request refused']);
+  t.false(backend.closed);
+});
+
+test('a backend without a buffer has nothing to set', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.request(GET_INFLIGHT);
+  backend.says(NO_BUFFER);
+  t.deepEqual(rig.replies(), [plain(NO_BUFFER)]);
+  t.is(backend.sent.length, 1);
+});
+
+test('a backend with a larger buffer than any layout needs loses its connection', (t) => {
+  const rig = start(t);
+  const backend = rig.connect();
+  rig.request(GET_INFLIGHT);
+  const [fd = -1] = rig.fds.make(1);
+  backend.says(inflight('1f000000', '05000000', '0130000000000000', '0000000000000000'), [fd]);
+  t.true(backend.closed);
+  t.is(rig.device.linkStatus, 0);
 });
 
 test('a log that cannot be mapped ends the connection, since nobody would see the error', (t) => {

@@ -250,7 +250,7 @@ const vrings: VhostUserInput[] = [
     outcome: 'refused',
   },
   {
-    name: 'GET_INFLIGHT_FD, which is masked',
+    name: 'GET_INFLIGHT_FD, which the backend does not offer',
     bytes: request(31, Buffer.alloc(24)),
     outcome: 'dropped',
   },

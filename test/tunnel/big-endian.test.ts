@@ -24,7 +24,7 @@ test('negotiation is swapped both ways, and opaque crypto sessions are masked', 
     frontend: [
       be('00000001 00000005 00000008 000000fd7fffffff'),
       // 0x1a2df without bit 7.
-      be('0000000f 00000005 00000008 000000000001a25f'),
+      be('0000000f 00000005 00000008 000000000011b25f'),
     ],
   });
   r.frontend(be('00000010 00000001 00000008 0000000000010008'));

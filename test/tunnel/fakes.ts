@@ -3,8 +3,10 @@ import type { Logger } from '../../src/log.js';
 import type { Framing, SocketHandlers } from '../../src/native.js';
 import type {
   DoorbellKind,
+  FrontendInflight,
   FrontendLog,
   FrontendRegion,
+  ProvidedInflight,
   ShownRegion,
   TunnelBackend,
   TunnelSession,
@@ -33,6 +35,8 @@ export class FdAccount {
 export class FakeSocket {
   readonly peer = { pid: 1, uid: 2, gid: 3 };
   readonly sent: string[] = [];
+  /** Fds that went with them. */
+  readonly sentFds: number[] = [];
   /** What `send` returns: false once more than this many messages are queued. */
   highWater = Infinity;
   started = false;
@@ -47,11 +51,12 @@ export class FakeSocket {
     this.started = true;
   }
 
-  send(bytes: Uint8Array): boolean {
+  send(bytes: Uint8Array, fds: readonly number[] = []): boolean {
     if (this.closed) {
       throw new Error('send on a closed socket');
     }
     this.sent.push(Buffer.from(bytes).toString('hex'));
+    this.sentFds.push(...fds);
     return this.sent.length <= this.highWater;
   }
 
@@ -84,7 +89,7 @@ export class FakeBackend implements TunnelBackend {
   closedCount = 0;
   readonly #owned = new Set<number>();
 
-  constructor(private readonly fds: { closeFd(fd: number): void }) {}
+  constructor(private readonly fds: Pick<FdAccount, 'make' | 'closeFd'>) {}
 
   toGuest(message: Uint8Array): boolean {
     this.#throwError('device');
@@ -116,6 +121,20 @@ export class FakeBackend implements TunnelBackend {
   async setLog(log: FrontendLog): Promise<bigint> {
     this.#note(`log ${log.size.toString(16)} ${log.mmapOffset.toString(16)}`);
     return this.#memory([log], 0xdef000n);
+  }
+
+  async createInflight(size: number): Promise<ProvidedInflight> {
+    this.#note(`create inflight ${size.toString(16)}`);
+    const [fd = -1] = this.fds.make(1);
+    return this.#memory([], { place: 0x1ffff000n, fd }).catch((error: unknown) => {
+      this.fds.closeFd(fd);
+      throw error;
+    });
+  }
+
+  async setInflight(inflight: FrontendInflight): Promise<bigint> {
+    this.#note(`inflight ${inflight.size.toString(16)} ${inflight.mmapOffset.toString(16)}`);
+    return this.#memory([inflight], 0x1fffe000n);
   }
 
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {

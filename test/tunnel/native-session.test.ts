@@ -43,7 +43,7 @@ test('over real sockets: wait, serve, refuse a second, drop, serve again; no fd 
   const folder = mkdtempSync(join(tmpdir(), 'tunnel-'));
   t.teardown(() => rmSync(folder, { recursive: true }));
   const path = join(folder, 'socket');
-  const backend = new FakeBackend(native);
+  const backend = new FakeBackend({ make: () => [], closeFd: (fd) => native.closeFd(fd) });
   const sessions: TunnelSession[] = [];
   const before = openFds();
   const endpoint = new SocketEndpoint({ path, mode: 'server', native });

@@ -7,7 +7,7 @@ import {
   type MessageDescriptor,
 } from '../../src/vhost-user/index.js';
 import { projectRoot } from '../support/paths.js';
-import { addresses, region, state, u64 } from './rig.js';
+import { addresses, inflight, region, state, u64 } from './rig.js';
 
 export type Kind = 'feature' | 'frontend' | 'backend';
 
@@ -60,6 +60,8 @@ export const bodies: Readonly<Record<string, string>> = {
   SET_VRING_ERR: u64(0x100n),
   ADD_MEM_REG: u64(0n) + region(0x100000n, 0x1000n, 0x100000n),
   REM_MEM_REG: u64(0n) + region(0n, 0x10000n, 0x10000n),
+  GET_INFLIGHT_FD: inflight(0n, 0n, 2, 256),
+  SET_INFLIGHT_FD: inflight(0x3000n, 0n, 2, 256),
 };
 
 const HEADS: Readonly<Record<Kind, string>> = {

@@ -19,6 +19,8 @@ export const GET_PROTOCOL_FEATURES = 15;
 export const SET_PROTOCOL_FEATURES = 16;
 export const GET_QUEUE_NUM = 17;
 export const SET_VRING_ENABLE = 18;
+export const GET_INFLIGHT_FD = 31;
+export const SET_INFLIGHT_FD = 32;
 export const GET_MAX_MEM_SLOTS = 36;
 export const ADD_MEM_REG = 37;
 export const REM_MEM_REG = 38;
@@ -63,6 +65,14 @@ export function table(...regions: readonly string[]): string {
   return u32(regions.length) + u32(0) + regions.join('');
 }
 
+/** An inflight description, padded as the C structure is. */
+export function inflight(size: bigint, offset: bigint, queues: number, queueSize: number): string {
+  const bytes = Buffer.alloc(8);
+  bytes.writeUInt16LE(queues, 0);
+  bytes.writeUInt16LE(queueSize, 2);
+  return u64(size) + u64(offset) + bytes.toString('hex');
+}
+
 /** Ring addresses: flags 0, and no log. */
 export function addresses(index: number, desc: bigint, used: bigint, avail: bigint): string {
   return u32(index) + u32(0) + u64(desc) + u64(used) + u64(avail) + u64(0n);
@@ -71,8 +81,11 @@ export function addresses(index: number, desc: bigint, used: bigint, avail: bigi
 /** Everything that a guest of today may offer, including what a tunnel cannot do. */
 export const ALL_FEATURES = 0xff_7fff_ffffn;
 export const ALL_PROTOCOL_FEATURES = 0x7f_ffffn;
-/** MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, CROSS_ENDIAN, CRYPTO, CONFIG, RESET, MEM_SLOTS, STATUS. */
-export const TUNNELLED_PROTOCOL_FEATURES = 0x1_a2dfn;
+/**
+ * MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, CROSS_ENDIAN, CRYPTO, CONFIG, INFLIGHT_SHMFD, RESET,
+ * MEM_SLOTS, STATUS, GET_VRING_BASE_INFLIGHT.
+ */
+export const TUNNELLED_PROTOCOL_FEATURES = 0x11_b2dfn;
 
 /** A session between a fake frontend and a fake guest. */
 export class Rig {

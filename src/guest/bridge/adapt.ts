@@ -9,6 +9,7 @@ import {
   type VringFd,
 } from '../../vhost-user/index.js';
 import type { WindowAccess, WindowFile } from '../pci-access.js';
+import type { InflightExchange } from './inflight.js';
 import type { DoorbellName, Notifiers } from './notifiers.js';
 
 /** What goes to the backend. The fds are not the receiver's: sending duplicates them. */
@@ -20,6 +21,7 @@ export interface AdaptedRequest {
 export interface AdaptPorts {
   readonly window: Pick<WindowAccess, 'file'>;
   readonly notifiers: Notifiers;
+  readonly inflight: InflightExchange;
 }
 
 /**
@@ -29,7 +31,7 @@ export interface AdaptPorts {
 export function adaptRequest(
   descriptor: MessageDescriptor,
   value: unknown,
-  { window, notifiers }: AdaptPorts,
+  { window, notifiers, inflight }: AdaptPorts,
 ): AdaptedRequest {
   // The table's types tie each name to its payload codec, which is where `value` comes from.
   const request = { name: descriptor.name, value } as FrontendRequest;
@@ -53,6 +55,12 @@ export function adaptRequest(
       return logBase(request.value, window);
     case 'SET_LOG_FD':
       return { value, fds: [notifiers.doorbell('log', 0)] };
+    case 'GET_INFLIGHT_FD':
+      return { value: inflight.ask(request.value), fds: [] };
+    case 'SET_INFLIGHT_FD': {
+      const { value: shown, fd } = inflight.request(request.value);
+      return { value: shown, fds: [fd] };
+    }
     default:
       return plain(descriptor, value);
   }

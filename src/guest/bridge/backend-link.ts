@@ -6,24 +6,27 @@ import {
   describeFrame,
   encodeFrame,
   frontendMessage,
+  frontendMessages,
   hasOwnReply,
   nativeOrder,
+  NO_INFLIGHT,
   OutstandingReplies,
   u64,
   vhostUserFraming,
   type Frame,
+  type Inflight,
   type MessageDescriptor,
 } from '../../vhost-user/index.js';
-import type { WindowAccess } from '../pci-access.js';
 import { adaptRequest } from './adapt.js';
+import { InflightExchange, type InflightWindow } from './inflight.js';
 import type { Notifiers } from './notifiers.js';
 
 export type LinkSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume' | 'close'>;
 
 export interface LinkPorts {
-  readonly native: Pick<Native, 'closeFd'>;
+  readonly native: Pick<Native, 'closeFd' | 'map'>;
   readonly log: Logger;
-  readonly window: Pick<WindowAccess, 'file'>;
+  readonly window: InflightWindow;
   /** Owned by the link from now on. */
   readonly notifiers: Notifiers;
   /** Sends to the frontend. @returns false when there is no room: `flush` tries again */
@@ -50,11 +53,14 @@ export class BackendLink {
   private held: Buffer[] = [];
   private full = false;
   private closed = false;
+  private readonly inflight: InflightExchange;
 
   constructor(
     private readonly socket: LinkSocket,
     private readonly ports: LinkPorts,
-  ) {}
+  ) {
+    this.inflight = new InflightExchange(ports.native, ports.window);
+  }
 
   /** Reads from the backend from now on. */
   start(): void {
@@ -116,11 +122,10 @@ export class BackendLink {
     try {
       this.forward(frame, descriptor);
     } catch (error) {
-      const answerable = frame.needReply && descriptor.reply === 'none';
-      if (!(error instanceof VvuError) || error.scope !== 'request' || !answerable) throw error;
+      const payload = refusal(frame, descriptor);
+      if (!(error instanceof VvuError) || error.scope !== 'request' || !payload) throw error;
       const { code, message: detail } = error;
       this.ports.log.warn({ request: descriptor.name, code, detail }, 'request refused');
-      const payload = u64.encode(FAILURE, 'LE');
       this.outstanding.answer(encodeFrame({ request: frame.request, reply: true }, payload, 'LE'));
       this.sendAnswers();
     }
@@ -129,7 +134,10 @@ export class BackendLink {
   private forward(frame: Frame, descriptor: MessageDescriptor): void {
     const { request, needReply } = frame;
     const value = descriptor.request.decode(frame.payload, 'LE');
-    const adapted = adaptRequest(descriptor, value, this.ports);
+    const adapted = adaptRequest(descriptor, value, {
+      ...this.ports,
+      inflight: this.inflight,
+    });
     const payload = descriptor.request.encode(adapted.value, nativeOrder);
     const message = encodeFrame({ request, needReply }, payload, nativeOrder);
     const own = hasOwnReply(descriptor, adapted.fds.length);
@@ -142,22 +150,20 @@ export class BackendLink {
   }
 
   private fromBackend(bytes: Buffer, fds: readonly number[]): void {
-    // Every feature whose replies carry fds is masked, so none is ever kept.
-    for (const fd of fds) this.ports.native.closeFd(fd);
-    if (this.closed) return;
-    let reply: Buffer;
     try {
-      if (fds.length > 0) throw badReply(`a message with ${fds.length} fds`);
-      reply = this.checked(bytes);
+      if (this.closed) return;
+      const reply = this.checked(bytes, fds);
+      this.toFrontend(reply);
+      this.sendAnswers();
     } catch (error) {
       this.lost('BAD_REPLY', errorMessage(error));
-      return;
+    } finally {
+      // That of an in-flight buffer has done its duty; every other feature with fds is masked.
+      for (const fd of fds) this.ports.native.closeFd(fd);
     }
-    this.toFrontend(reply);
-    this.sendAnswers();
   }
 
-  private checked(bytes: Buffer): Buffer {
+  private checked(bytes: Buffer, fds: readonly number[]): Buffer {
     const frame = decodeFrame(bytes, nativeOrder);
     this.trace('from the backend', frame, nativeOrder);
     const expected = this.outstanding.next;
@@ -166,9 +172,25 @@ export class BackendLink {
       throw badReply(`message ${frame.request} where ${wanted} was expected`);
     }
     const codec = expected.own ? expected.descriptor.replyPayload : u64;
-    const value = codec.decode(frame.payload, nativeOrder);
+    const decoded = codec.decode(frame.payload, nativeOrder);
+    const inflight = expected.own && expected.descriptor.action === 'inflight';
+    if (fds.length > (inflight ? 1 : 0)) throw badReply(`a message with ${fds.length} fds`);
+    // The codec is that of the inflight description, which is what it gives.
+    const value = inflight ? this.exchange(decoded as Inflight, fds[0]) : decoded;
     this.outstanding.settle();
     return encodeFrame({ request: frame.request, reply: true }, codec.encode(value, 'LE'), 'LE');
+  }
+
+  /** The backend's answer to GET_INFLIGHT_FD; it goes on with the device's buffer. */
+  private exchange(answer: Inflight, fd: number | undefined): Inflight {
+    const set = this.inflight.answered(answer, fd);
+    if (set === undefined) return NO_INFLIGHT;
+    const { id, request } = frontendMessages.SET_INFLIGHT_FD;
+    const payload = request.encode(set.value, nativeOrder);
+    if (!this.socket.send(encodeFrame({ request: id }, payload, nativeOrder), [set.fd])) {
+      this.full = true;
+    }
+    return { ...answer, mmapOffset: 0n };
   }
 
   private sendAnswers(): void {
@@ -191,6 +213,14 @@ export class BackendLink {
     if (!this.ports.log.isLevelEnabled('trace')) return;
     this.ports.log.trace({ message: describeFrame(frame, order) }, text);
   }
+}
+
+/** What tells the frontend of a refusal, where there is something that does. */
+function refusal(frame: Frame, descriptor: MessageDescriptor): Buffer | undefined {
+  if (descriptor.name === 'GET_INFLIGHT_FD') {
+    return descriptor.replyPayload.encode(NO_INFLIGHT, 'LE');
+  }
+  return frame.needReply && descriptor.reply === 'none' ? u64.encode(FAILURE, 'LE') : undefined;
 }
 
 function badReply(detail: string): VvuError {

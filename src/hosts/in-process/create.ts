@@ -132,6 +132,7 @@ function forward(device: VhostUserDevice, to: VirtioVhostUserFunction): void {
   );
   device.events.on('memory-table', (regions) => {
     const table = regions.map(({ region, placement }) => ({
+      role: region.role,
       guestAddress: region.guestAddress,
       length: region.length,
       windowOffset: placement.offset,

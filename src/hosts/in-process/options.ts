@@ -84,7 +84,9 @@ export interface VirtioVhostUserOptions {
 
 /** A region of the frontend's memory, as its guest and this guest see it. */
 export interface FrontendMemoryRegion {
-  /** Where the frontend's guest has it; undefined for the dirty log of a migration. */
+  /** What it is: the dirty log of a migration and the in-flight area are no memory of the guest. */
+  readonly role: 'memory' | 'log' | 'inflight';
+  /** Where the frontend's guest has it, if it has. */
   readonly guestAddress: bigint | undefined;
   /** Bytes. */
   readonly length: number;
