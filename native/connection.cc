@@ -58,8 +58,14 @@ void Connection::Resume() {
   UpdatePoll();
 }
 
+void Connection::WatchHangup(HangupObserver* observer) {
+  hangup_observer_ = observer;
+  UpdatePoll();
+}
+
 void Connection::Close() {
   closed_here_ = true;
+  hangup_observer_ = nullptr;
   DropStash();
   if (ended_) reason_ = {"CLOSED", "closed here"};
   End({"CLOSED", "closed here"});
@@ -75,6 +81,7 @@ void Connection::Shutdown() noexcept {
   instance_->Remove(this);
   ended_ = true;
   observer_ = nullptr;
+  hangup_observer_ = nullptr;
   DropStash();
   fast_.reset();
   CloseSocket();
@@ -89,7 +96,10 @@ void Connection::OnPoll(int status, int events) {
     events = UV_READABLE | UV_WRITABLE | UV_DISCONNECT;
   }
   if ((events & UV_WRITABLE) != 0) FlushOutput();
-  if (paused_ && (events & UV_DISCONNECT) != 0) FindEndWhilePaused();
+  if (Unread() && (events & UV_DISCONNECT) != 0) {
+    if (observer_ != nullptr) FindEndWhilePaused();
+    TellHangup();
+  }
   Turn();
 }
 
@@ -195,6 +205,15 @@ void Connection::FindEndWhilePaused() {
   if (ended_) ScheduleTurn();
 }
 
+/** An end that is found is told as such. */
+void Connection::TellHangup() {
+  if (ended_ || hangup_observer_ == nullptr) return;
+  HangupObserver* observer = hangup_observer_;
+  hangup_observer_ = nullptr;
+  UpdatePoll();
+  observer->OnHangup();
+}
+
 /** After the last message that could be read: a peer that takes nothing is no peer. */
 void Connection::EndIfUnwritable() {
   if (write_error_ != 0) End({ErrnoName(write_error_), ErrnoText(write_error_, "sendmsg")});
@@ -234,6 +253,7 @@ void Connection::UpdatePoll() {
   if (MayDeliver()) events |= UV_READABLE;
   if (!output_.empty()) events |= UV_WRITABLE;
   if (paused_ && observer_ != nullptr && !hangup_seen_) events |= UV_DISCONNECT;
+  if (Unread() && hangup_observer_ != nullptr) events |= UV_DISCONNECT;
   if (events == polled_events_) return;
   polled_events_ = events;
   if (events == 0) {

@@ -29,6 +29,15 @@ class ConnectionObserver {
   ~ConnectionObserver() = default;
 };
 
+/** Who is told that the peer sends no more, although what it has sent is unread. */
+class HangupObserver {
+ public:
+  virtual void OnHangup() = 0;
+
+ protected:
+  ~HangupObserver() = default;
+};
+
 class Connection : public Resource, public std::enable_shared_from_this<Connection> {
  public:
   /** Takes a connected, non-blocking socket. */
@@ -43,6 +52,8 @@ class Connection : public Resource, public std::enable_shared_from_this<Connecti
   bool Send(const uint8_t* data, size_t size, const int* fds, size_t fd_count);
   void Pause();
   void Resume();
+  /** Tells the observer once, before `Start` or while paused; null for nobody. */
+  void WatchHangup(HangupObserver* observer);
   /** Sends and waits for the reply; see `request` in src/native.ts. Throws the reason if none. */
   Frame Request(const uint8_t* data, size_t size, int timeout_ms);
   void AttachFastRegions(std::shared_ptr<FastRegions> regions) { fast_ = std::move(regions); }
@@ -63,6 +74,7 @@ class Connection : public Resource, public std::enable_shared_from_this<Connecti
   static constexpr size_t kStashBytes = size_t{64} << 20;
   static constexpr size_t kStashMessages = 65536;
 
+  bool Unread() const { return observer_ == nullptr || paused_; }
   bool MayDeliver() const {
     return observer_ != nullptr && !paused_ && !stalled_ && !closed_here_ && !told_;
   }
@@ -74,6 +86,7 @@ class Connection : public Resource, public std::enable_shared_from_this<Connecti
   void FlushOutput();
   void AfterOutput(int error);
   void FindEndWhilePaused();
+  void TellHangup();
   void EndIfUnwritable();
   void End(EndReason reason);
   void TellClosed();
@@ -91,6 +104,7 @@ class Connection : public Resource, public std::enable_shared_from_this<Connecti
   PollHandle poll_;
   int polled_events_ = 0;
   ConnectionObserver* observer_ = nullptr;
+  HangupObserver* hangup_observer_ = nullptr;
   FrameReader reader_;
   OutputQueue output_;
   std::shared_ptr<FastRegions> fast_;

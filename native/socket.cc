@@ -77,7 +77,7 @@ void Socket::Define(Instance& instance) {
           instance.env(), "NativeSocket",
           {Method<&Socket::Start>("start"), Method<&Socket::Send>("send"),
            Method<&Socket::Pause>("pause"), Method<&Socket::Resume>("resume"),
-           Method<&Socket::Request>("request"),
+           Method<&Socket::WatchHangup>("watchHangup"), Method<&Socket::Request>("request"),
            Method<&Socket::AttachFastRegions>("attachFastRegions"), Getter<&Socket::Peer>("peer"),
            Getter<&Socket::Queued>("queued"), Method<&Socket::Close>("close")}));
 }
@@ -131,11 +131,19 @@ void Socket::OnClosed(const EndReason& reason) {
   Unref();
 }
 
+void Socket::OnHangup() {
+  const Napi::HandleScope scope(Env());
+  [[maybe_unused]] const Napi::Value self = Value();  // not collected before this function returns
+  const FunctionRef callback = std::move(hangup_);
+  hangup_context_.Call(Value(), callback.Get(), {});
+}
+
 void Socket::ForgetHandlers() {
   handlers_.Reset();
   message_.Reset();
   writable_.Reset();
   closed_.Reset();
+  hangup_.Reset();
   context_.Close();
 }
 
@@ -175,6 +183,15 @@ Napi::Value Socket::Resume(const Napi::CallbackInfo& info) {
   return info.Env().Undefined();
 }
 
+Napi::Value Socket::WatchHangup(const Napi::CallbackInfo& info) {
+  const Napi::Function callback = ToFunction(info[0], "callback");
+  hangup_ = FunctionRef(callback);
+  hangup_context_.Close();
+  hangup_context_.Open(info.This().As<Napi::Object>(), "VVU_SOCKET");
+  connection_->WatchHangup(this);
+  return info.Env().Undefined();
+}
+
 Napi::Value Socket::Request(const Napi::CallbackInfo& info) {
   const uint64_t timeout = ToInteger(info[1], "timeoutMs", std::numeric_limits<int>::max());
   const Bytes bytes = ToBytes(info[0], "bytes");
@@ -201,6 +218,7 @@ Napi::Value Socket::Queued(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Socket::Close(const Napi::CallbackInfo& info) {
+  hangup_.Reset();
   connection_->Close();
   return info.Env().Undefined();
 }

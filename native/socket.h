@@ -11,7 +11,7 @@
 
 namespace vvu {
 
-class Socket : public Wrapped<Socket>, private ConnectionObserver {
+class Socket : public Wrapped<Socket>, private ConnectionObserver, private HangupObserver {
  public:
   static void Define(Instance& instance);
   /** Takes a connected, non-blocking socket. */
@@ -24,11 +24,13 @@ class Socket : public Wrapped<Socket>, private ConnectionObserver {
   bool OnMessage(Frame frame) override;
   void OnWritable() override;
   void OnClosed(const EndReason& reason) override;
+  void OnHangup() override;
 
   Napi::Value Start(const Napi::CallbackInfo& info);
   Napi::Value Send(const Napi::CallbackInfo& info);
   Napi::Value Pause(const Napi::CallbackInfo& info);
   Napi::Value Resume(const Napi::CallbackInfo& info);
+  Napi::Value WatchHangup(const Napi::CallbackInfo& info);
   Napi::Value Request(const Napi::CallbackInfo& info);
   Napi::Value AttachFastRegions(const Napi::CallbackInfo& info);
   Napi::Value Peer(const Napi::CallbackInfo& info);
@@ -43,6 +45,8 @@ class Socket : public Wrapped<Socket>, private ConnectionObserver {
   FunctionRef message_;
   FunctionRef writable_;
   FunctionRef closed_;
+  CallbackContext hangup_context_;
+  FunctionRef hangup_;
 };
 
 /** Defines `connect` and `socketPair`. */

@@ -91,6 +91,12 @@ export interface NativeSocket {
   pause(): void;
   resume(): void;
   /**
+   * Calls back once when the peer has closed or will send no more, although messages that came
+   * before are unread: before `start`, and while paused. An end that `closed` can tell at once is
+   * told there instead. Replaces an earlier callback; `close` forgets it.
+   */
+  watchHangup(callback: () => void): void;
+  /**
    * Sends one vfio-user request and blocks this thread until its reply came, the way a virtual CPU
    * blocks on a device access. Messages that are not the reply (u16 id at offset 0 equal, low
    * nibble of u32 flags at offset 8 equal to 1) are delivered to `message` later, in order. Fds of

@@ -194,8 +194,9 @@ export class VhostUserDevice implements VirtioDevice {
       // A txq that turned out to be broken has taken the link down again.
       if (this.#state === 'waiting') this.#endpoint.want(true);
     } else if (next === 'down') {
-      this.#endpoint.want(false);
+      // Its end is the driver's doing here, and nothing that the driver has to be told.
       this.#dropSession(reason);
+      this.#endpoint.want(false);
     }
   }
 

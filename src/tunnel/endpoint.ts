@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../clock.js';
 import { errorCode, errorMessage, VvuError } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { ListenOptions, Native, NativeListener, NativeSocket } from '../native.js';
+import { WaitingPeer } from '../waiting-peer.js';
 import type { FrontendEndpoint, TunnelBackend, TunnelSession } from './ports.js';
 import { FrontendSession } from './session.js';
 
@@ -23,19 +24,13 @@ const FIRST_DELAY = 100;
 const LAST_DELAY = 5000;
 /** Client mode: a frontend that stayed this long is trusted to be back soon. */
 const STEADY = 1000;
-/**
- * Server mode: how long a newcomer may wait for the frontend before it to be noticed as gone. A
- * frontend that reconnects at once can overtake the end of its own old connection.
- */
-const HANDOVER = 100;
 
 /**
  * Where frontends connect. It serves one at a time, and only while the device wants one, that is
  * while the backend is up.
  *
- * Server mode: while the backend is down the latest connection waits unread. That it has ended is
- * noticed when it is started, and the newcomer wins over it, as it may be the same frontend again.
- * While a frontend is served another is closed. Client mode: no connection exists while the
+ * Server mode: while the backend is down the latest connection waits unread; the newcomer wins, as it
+ * may be the same frontend again. While a frontend is served another is closed. Client mode: no connection exists while the
  * backend is down; attempts are repeated with growing delays as long as one is wanted.
  */
 export class SocketEndpoint implements FrontendEndpoint {
@@ -47,8 +42,7 @@ export class SocketEndpoint implements FrontendEndpoint {
   #onSession: ((session: TunnelSession) => void) | undefined;
   #listener: NativeListener | undefined;
   #session: FrontendSession | undefined;
-  /** Accepted and not started. */
-  #waiting: NativeSocket | undefined;
+  readonly #waiting: WaitingPeer;
   #wanted = false;
   #closed = false;
   #cancelTimer: (() => void) | undefined;
@@ -59,6 +53,7 @@ export class SocketEndpoint implements FrontendEndpoint {
     this.#options = options;
     this.#log = options.log ?? silentLogger;
     this.#clock = options.clock ?? systemClock;
+    this.#waiting = new WaitingPeer({ role: 'frontend', log: this.#log, clock: this.#clock });
     this.#backoff = new Backoff(FIRST_DELAY, LAST_DELAY, () => this.#clock.random());
   }
 
@@ -110,7 +105,7 @@ export class SocketEndpoint implements FrontendEndpoint {
     this.#wanted = false;
     this.#stopTimer();
     this.#listener?.close();
-    this.#dropWaiting();
+    this.#waiting.close();
     this.#session?.close('the device is closed');
   }
 
@@ -119,24 +114,14 @@ export class SocketEndpoint implements FrontendEndpoint {
       socket.close();
       return;
     }
-    if (this.#waiting !== undefined) {
-      this.#log.warn({ peer: this.#waiting.peer }, 'waiting frontend replaced by a later one');
-      this.#dropWaiting();
+    this.#waiting.put(socket);
+    if (this.#session !== undefined) {
+      this.#waiting.refuseSoon(() => this.#session !== undefined);
+      return;
     }
-    this.#waiting = socket;
-    if (this.#session === undefined) {
-      this.#serveNext();
-    } else {
-      this.#arm(HANDOVER, () => {
-        this.#refuseWaiting();
-      });
-    }
-  }
-
-  #refuseWaiting(): void {
-    if (this.#waiting !== undefined && this.#session !== undefined) {
-      this.#log.warn({ peer: this.#waiting.peer }, 'second frontend refused, one is connected');
-      this.#dropWaiting();
+    this.#serveNext();
+    if (this.#waiting.present) {
+      this.#log.info({ peer: socket.peer }, 'frontend waits for the backend');
     }
   }
 
@@ -149,8 +134,7 @@ export class SocketEndpoint implements FrontendEndpoint {
       this.#connect();
       return;
     }
-    const socket = this.#waiting;
-    this.#waiting = undefined;
+    const socket = this.#waiting.take();
     if (socket !== undefined) {
       this.#stopTimer();
       this.#serve(socket);
@@ -236,10 +220,5 @@ export class SocketEndpoint implements FrontendEndpoint {
   #stopTimer(): void {
     this.#cancelTimer?.();
     this.#cancelTimer = undefined;
-  }
-
-  #dropWaiting(): void {
-    this.#waiting?.close();
-    this.#waiting = undefined;
   }
 }

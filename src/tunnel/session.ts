@@ -21,7 +21,10 @@ import { RequestHandler } from './request-handler.js';
 import { RequestPolicy } from './request-policy.js';
 
 /** The part of a native socket that a session uses. */
-export type SessionSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume' | 'close'>;
+export type SessionSocket = Pick<
+  NativeSocket,
+  'start' | 'send' | 'pause' | 'resume' | 'watchHangup' | 'close'
+>;
 
 export interface SessionOptions {
   /** A connected socket that was not started; the session owns it. */
@@ -56,6 +59,9 @@ interface Received {
  * A refused request is logged. With REPLY_ACK and need_reply the frontend gets a non-zero
  * acknowledgement, in its turn, and the guest sees nothing; otherwise nobody would know, so the
  * connection is dropped, as it is when the request waits for a reply of its own.
+ *
+ * A frontend that leaves while it is not read, for want of an rxq buffer or of the guest's replies, is
+ * noticed at once; requests that nobody has read are lost with it.
  */
 export class FrontendSession implements TunnelSession {
   onRoom: (() => void) | undefined;
@@ -78,6 +84,8 @@ export class FrontendSession implements TunnelSession {
   /** The socket's output is full. */
   #full = false;
   #paused = false;
+  /** The frontend has left, and what it sent before is unread. */
+  #hungUp = false;
   #pumping = false;
 
   constructor(options: SessionOptions) {
@@ -121,6 +129,10 @@ export class FrontendSession implements TunnelSession {
       closed: (code, detail) => {
         this.#finish(code, detail);
       },
+    });
+    this.#socket.watchHangup(() => {
+      this.#hungUp = true;
+      this.#pump();
     });
   }
 
@@ -200,6 +212,10 @@ export class FrontendSession implements TunnelSession {
     }
     this.#pumping = false;
     const pause = this.#blocked;
+    if (this.#hungUp && pause && !this.#busy) {
+      // The guest may have no buffers for long, and the next frontend shall not wait for them.
+      this.#finish('EOF', 'the frontend left while its requests waited');
+    }
     if (this.#phase === 'open' && pause !== this.#paused) {
       this.#paused = pause;
       if (pause) {

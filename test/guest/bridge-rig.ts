@@ -37,6 +37,13 @@ export class FakeSocket {
     this.paused = false;
   }
 
+  /** Calls back when the peer has gone; the socket is unread. */
+  hangUp: () => void = () => undefined;
+
+  watchHangup(callback: () => void): void {
+    this.hangUp = callback;
+  }
+
   close(): void {
     this.closed = true;
   }

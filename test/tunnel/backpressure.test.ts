@@ -21,6 +21,41 @@ test('without rxq buffers one message is held and the socket is left unread', (t
   t.deepEqual(r.traffic().guest, [], 'nothing is sent twice');
 });
 
+test('a frontend that leaves while the guest has no buffers is noticed without them', (t) => {
+  const r = new Rig().negotiate();
+  r.backend.room = 0;
+  r.frontend(message(rig.SET_OWNER));
+  r.frontend(message(rig.SET_VRING_KICK, u64(0n)), 1);
+  t.true(r.socket.paused);
+  r.socket.hangUp();
+  t.is(r.closedWith, 'EOF');
+  t.is(r.fds.open.size, 0);
+});
+
+test('a frontend that leaves while the guest owes it replies is noticed without them', (t) => {
+  const r = new Rig().negotiate();
+  for (let count = 0; count < 16; count++) r.frontend(message(rig.GET_STATUS));
+  t.true(r.socket.paused);
+  r.socket.hangUp();
+  t.is(r.closedWith, 'EOF');
+});
+
+test('a frontend that leaves behind a memory table: what came before is read first', async (t) => {
+  const r = new Rig().negotiate();
+  const gate = rig.makeGate();
+  r.backend.gate = gate.closed;
+  r.frontend(message(rig.SET_MEM_TABLE, table(region(0n, 0x1000n, 0n))), 1);
+  r.socket.hangUp();
+  t.is(r.closedWith, undefined);
+  gate.open();
+  await settle();
+  t.false(r.socket.paused, 'its end is read from the socket');
+  t.is(r.closedWith, undefined);
+  r.backend.room = 0;
+  r.frontend(message(rig.SET_OWNER));
+  t.is(r.closedWith, 'EOF', 'as soon as it would have to wait');
+});
+
 test('messages that a socket delivers after pause keep their order', (t) => {
   const r = new Rig().negotiate();
   r.backend.room = 0;

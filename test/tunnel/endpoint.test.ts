@@ -176,6 +176,51 @@ test('server: of waiting frontends the latest is kept, so a dead one blocks nobo
   t.is(r.sessions.length, 1);
 });
 
+test('server: a waiting frontend that leaves is noticed without being read', (t) => {
+  const r = new EndpointRig('server');
+  r.endpoint.open();
+  const gone = r.arrive();
+  gone.hangUp();
+  t.true(gone.closed);
+  t.false(gone.started);
+  t.deepEqual(
+    r.log.map(({ text }) => text),
+    ['frontend waits for the backend', 'waiting frontend left'],
+  );
+  r.endpoint.want(true);
+  t.is(r.sessions.length, 0, 'there is nobody to serve');
+  const next = r.arrive();
+  t.true(next.started);
+  t.deepEqual(r.texts(), []);
+});
+
+test('server: one that overtook and left again is forgotten, and the first goes on', (t) => {
+  const r = new EndpointRig('server');
+  r.endpoint.open();
+  r.endpoint.want(true);
+  const first = r.arrive();
+  const second = r.arrive();
+  second.hangUp();
+  r.clock.advance(1000);
+  t.true(second.closed);
+  t.false(first.closed);
+  t.deepEqual(r.texts(), []);
+  first.handlers?.closed('EOF', '');
+  r.clock.advance(1000);
+  t.is(r.sessions.length, 1);
+});
+
+test('server: the end of a connection that was replaced means nothing to the next', (t) => {
+  const r = new EndpointRig('server');
+  r.endpoint.open();
+  const first = r.arrive();
+  const second = r.arrive();
+  first.hangUp();
+  t.false(second.closed);
+  r.endpoint.want(true);
+  t.true(second.started);
+});
+
 test('server: an occupied path is a setup error with its code', (t) => {
   const r = new EndpointRig('server');
   r.listenError = Object.assign(new Error('a live server listens'), { code: 'ADDRESS_IN_USE' });

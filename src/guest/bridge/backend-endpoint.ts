@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../../clock.js';
 import { VvuError, errorCode, errorMessage } from '../../errors.js';
 import { silentLogger, type Logger } from '../../log.js';
 import type { ListenOptions, Native, NativeListener, NativeSocket } from '../../native.js';
+import { WaitingPeer } from '../../waiting-peer.js';
 
 export interface BackendEndpointOptions {
   readonly path: string;
@@ -20,8 +21,6 @@ const FIRST_DELAY = 50;
 const LAST_DELAY = 500;
 /** A backend that stayed this long is trusted to be back at once. */
 const STEADY = 1000;
-/** How long a second backend may wait for the end of the one before it to be noticed. */
-const HANDOVER = 100;
 
 /**
  * Where the local backend is found: one connection at a time, and only when one is wanted. In server
@@ -32,7 +31,7 @@ export class BackendEndpoint {
   private readonly clock: Clock;
   private readonly backoff: Backoff;
   private listener: NativeListener | undefined;
-  private waiting: NativeSocket | undefined;
+  private readonly waiting: WaitingPeer;
   private onSocket: ((socket: NativeSocket) => void) | undefined;
   private cancelTimer: (() => void) | undefined;
   private taken = false;
@@ -44,6 +43,7 @@ export class BackendEndpoint {
   constructor(private readonly options: BackendEndpointOptions) {
     this.log = options.log ?? silentLogger;
     this.clock = options.clock ?? systemClock;
+    this.waiting = new WaitingPeer({ role: 'backend', log: this.log, clock: this.clock });
     this.backoff = new Backoff(FIRST_DELAY, LAST_DELAY, () => this.clock.random());
   }
 
@@ -88,7 +88,7 @@ export class BackendEndpoint {
     this.closed = true;
     this.unwant();
     this.listener?.close();
-    this.dropWaiting();
+    this.waiting.close();
   }
 
   private accepted(socket: NativeSocket): void {
@@ -96,27 +96,24 @@ export class BackendEndpoint {
       socket.close();
       return;
     }
-    this.dropWaiting();
-    this.waiting = socket;
+    this.waiting.put(socket);
     if (this.onSocket !== undefined) this.next();
-    else if (this.taken) this.arm(HANDOVER, () => this.refuseWaiting());
-  }
-
-  private refuseWaiting(): void {
-    if (this.waiting === undefined) return;
-    this.log.warn({ peer: this.waiting.peer }, 'second backend refused, one is connected');
-    this.dropWaiting();
+    else this.waiting.refuseSoon(() => this.taken);
   }
 
   private next(): void {
     if (this.onSocket === undefined) return;
-    if (this.options.mode === 'client') this.connect();
-    else if (this.waiting !== undefined) {
-      const socket = this.waiting;
-      this.waiting = undefined;
-      this.stopTimer();
-      this.hand(socket);
-    } else this.reportMissing('nobody connects');
+    if (this.options.mode === 'client') {
+      this.connect();
+      return;
+    }
+    const socket = this.waiting.take();
+    if (socket === undefined) {
+      this.reportMissing('nobody connects');
+      return;
+    }
+    this.stopTimer();
+    this.hand(socket);
   }
 
   private connect(): void {
@@ -159,10 +156,5 @@ export class BackendEndpoint {
   private stopTimer(): void {
     this.cancelTimer?.();
     this.cancelTimer = undefined;
-  }
-
-  private dropWaiting(): void {
-    this.waiting?.close();
-    this.waiting = undefined;
   }
 }
