@@ -8,12 +8,14 @@ import { temporaryFolder } from '../support/temporary.js';
 import { deferred } from './deferred.js';
 import type { Lab, LabKind } from './lab.js';
 import { blkLabKind } from './scenarios/blk-lab.js';
+import { fsLabKind } from './scenarios/fs-lab.js';
 import { netLabKind } from './scenarios/net-lab.js';
 import { TerminalMenu } from './terminal-menu.js';
 
 const labs: Readonly<Record<string, LabKind>> = {
   net: netLabKind,
   blk: blkLabKind,
+  fs: fsLabKind,
 };
 
 function usage(): string {

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { available, declareTests } from '../../support/declare-tests.js';
 import { temporaryFolder } from '../../support/temporary.js';
 import { scenarioKits } from '../../support/vm-kit.js';
@@ -20,7 +19,7 @@ vmTest(`a VM mounts the folder that another VM shares, and writes ${MIB} MiB`, a
   const folder = await temporaryFolder('fs', '/dev/shm');
   t.teardown(() => folder.remove());
   const lab = await FsLab.start(kits, {
-    frontend: { size: '192M', path: join(folder.path, 'ram') },
+    folder: folder.path,
     say: (line) => t.log(line),
   });
   t.teardown(() => lab.close());
@@ -53,7 +52,7 @@ vmTest(`a VM mounts the folder that another VM shares, and writes ${MIB} MiB`, a
 
     await lab.inFrontend(`umount ${SHARED}`);
     t.deepEqual(await lab.inFrontend('dmesg | grep -iE "fuse|virtiofs" | grep -i err || true'), []);
-    await lab.mount();
+    await lab.show();
     t.deepEqual(await lab.inFrontend(`cat ${SHARED}/link`), ['deep']);
     await lab.inFrontend(`umount ${SHARED}`);
     t.is(await lab.frontend?.powerOff(), 'status 0');
