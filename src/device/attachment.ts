@@ -54,11 +54,11 @@ export class FrontendAttachment implements TunnelBackend {
     return this.#report(await this.memory.set(regions));
   }
 
-  async addMemoryRegion(region: FrontendRegion): Promise<ShownRegion> {
+  async addMemoryRegion(region: FrontendRegion): Promise<ShownRegion | undefined> {
     return this.#report(await this.memory.add(region));
   }
 
-  async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
+  async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion | undefined> {
     return this.#report(await this.memory.remove(region));
   }
 

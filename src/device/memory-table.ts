@@ -16,6 +16,7 @@ import {
   checkRegion,
   checkSealed,
   describeRegion,
+  isIdenticalRegion,
   isSameRegion,
   wholePages,
 } from './region.js';
@@ -31,6 +32,14 @@ interface Planned extends PlacedRegion<CheckedRegion> {
 interface Entry extends Planned {
   readonly memory: NativeMemory | undefined;
   readonly memoryOffset: number;
+  /** How often the region was added: it goes with the last removal. */
+  additions: number;
+}
+
+/** What a change leaves in the table and adds to it. */
+interface Plan {
+  readonly kept: readonly Entry[];
+  readonly placed: readonly Planned[];
 }
 
 /**
@@ -55,38 +64,60 @@ export class MemoryTable {
     return this.#entries.map(shownEntry);
   }
 
-  /** Replaces the table. Takes ownership of the fds. */
-  set(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
-    return this.#change(regions, (fresh) => {
+  /**
+   * Replaces the table. Takes ownership of the fds. A table that is there already, as frontends
+   * send it that repeat it per queue pair, stays where it is.
+   */
+  async set(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]> {
+    const added = await this.#change(regions, (fresh) => {
       checkOverlaps(fresh);
+      const table = this.#table;
+      if (isIdenticalTable(table, fresh)) {
+        for (const entry of table) entry.additions = 1;
+        return undefined;
+      }
       const kept = this.#entries.filter((entry) => entry.role !== undefined);
       return { kept, placed: placeRegions(this.window, kept, fresh) };
-    }).then((added) => packForGuest(added).map(tellGuest));
+    });
+    return packForGuest(added ?? this.#table).map(tellGuest);
   }
 
   /**
    * Adds a region. Takes ownership of the fd. The answer's mmap_offset is the region's absolute
    * offset in the window, as for the first region of a table.
+   * @returns undefined for a region that is there already, the same bytes of the same file at the
+   * same addresses: it is counted (QEMU 7.2 adds it once per queue pair)
    */
-  async add(region: FrontendRegion): Promise<ShownRegion> {
+  async add(region: FrontendRegion): Promise<ShownRegion | undefined> {
     const added = await this.#change([region], (fresh) => {
-      const kept = this.#entries;
+      const same = this.#table.find((entry) => isIdenticalTable([entry], fresh));
+      if (same) {
+        same.additions++;
+        return undefined;
+      }
       checkOverlaps([...this.#table.map((entry) => entry.region), ...fresh]);
-      return { kept, placed: placeRegions(this.window, kept, fresh) };
+      return { kept: this.#entries, placed: placeRegions(this.window, this.#entries, fresh) };
     });
-    return tellAbsolute(added[0], region);
+    return added && tellAbsolute(added[0], region);
   }
 
-  /** Removes the region that has these addresses and this size. */
-  async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
+  /**
+   * Removes the region that has these addresses and this size.
+   * @returns undefined while it stays, because it was added more often than removed
+   */
+  async remove(named: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion | undefined> {
     let removed: Entry | undefined;
-    await this.#change([], () => {
+    const done = await this.#change([], () => {
       removed = this.#table.find((entry) => isSameRegion(entry.region, named));
-      if (removed) return { kept: this.#entries.filter((entry) => entry !== removed), placed: [] };
-      const what = `${describeRegion(named)} is not in the table`;
-      throw new VvuError('REGION_UNKNOWN', 'request', what);
+      if (!removed) {
+        const what = `${describeRegion(named)} is not in the table`;
+        throw new VvuError('REGION_UNKNOWN', 'request', what);
+      }
+      removed.additions--;
+      if (removed.additions > 0) return undefined;
+      return { kept: this.#entries.filter((entry) => entry !== removed), placed: [] };
     });
-    return tellAbsolute(removed, named);
+    return done && tellAbsolute(removed, named);
   }
 
   /**
@@ -96,13 +127,13 @@ export class MemoryTable {
    */
   async setLog(log: FrontendLog): Promise<bigint> {
     const source = { ...log, guestAddress: 0n, userAddress: 0n };
-    const [entry] = await this.#change([source], (fresh) => {
+    const added = await this.#change([source], (fresh) => {
       const inflight = this.#entries.filter(({ role }) => role === 'inflight');
       const kept = [...this.#table, ...inflight];
       const placed = fresh.map((region) => placeLog(this.window, this.#table, inflight, region));
       return { kept, placed: placed.map((one) => ({ ...one, role: 'log' as const })) };
     });
-    return BigInt(entry?.placement.offset ?? 0);
+    return BigInt(added?.[0]?.placement.offset ?? 0);
   }
 
   /**
@@ -128,7 +159,7 @@ export class MemoryTable {
    */
   async setInflight(inflight: FrontendInflight): Promise<bigint> {
     const source = { ...inflight, guestAddress: 0n, userAddress: 0n };
-    const [entry] = await this.#change([source], (fresh) => {
+    const added = await this.#change([source], (fresh) => {
       const kept = this.#entries.filter(({ role }) => role !== 'inflight');
       const placed = fresh.map((region) => {
         const info = this.native.fdInfo(region.fd);
@@ -137,7 +168,7 @@ export class MemoryTable {
       });
       return { kept, placed: placed.map((one) => ({ ...one, role: 'inflight' as const })) };
     });
-    return BigInt(entry?.placement.offset ?? 0);
+    return BigInt(added?.[0]?.placement.offset ?? 0);
   }
 
   /** Forgets everything: the window shows nothing of this frontend when this resolves. */
@@ -159,14 +190,11 @@ export class MemoryTable {
   get #table(): readonly Entry[] {
     return this.#entries.filter(({ role }) => role === undefined);
   }
-
+  /** @returns what was added, or undefined when the plan is to change nothing */
   async #change(
     sources: readonly FrontendRegion[],
-    plan: (fresh: CheckedRegion[]) => {
-      kept: readonly Entry[];
-      placed: readonly Planned[];
-    },
-  ): Promise<readonly Entry[]> {
+    plan: (fresh: CheckedRegion[]) => Plan | undefined,
+  ): Promise<readonly Entry[] | undefined> {
     const generation = this.#generation;
     const work = this.#tail.then(async () => {
       const added: Entry[] = [];
@@ -174,18 +202,20 @@ export class MemoryTable {
       try {
         this.#checkGeneration(generation);
         const fresh = sources.map((source) => checkRegion(source, this.native.fdInfo(source.fd)));
-        const { kept, placed } = plan(fresh);
-        for (const one of placed) {
+        const planned = plan(fresh);
+        if (!planned) return undefined;
+        for (const one of planned.placed) {
           added.push(this.#map(one));
           unmapped.delete(one.region.fd);
         }
-        await this.#apply([...kept, ...added], generation);
+        await this.#apply([...planned.kept, ...added], generation);
+        return added;
       } catch (error) {
         this.#releaseAll(added);
-        for (const fd of unmapped) this.native.closeFd(fd);
         throw error;
+      } finally {
+        for (const fd of unmapped) this.native.closeFd(fd);
       }
-      return added;
     });
     this.#tail = work.catch(() => undefined);
     return work;
@@ -213,7 +243,8 @@ export class MemoryTable {
 
   #map(placed: Planned): Entry {
     const { region, placement } = placed;
-    if (placement.kind === 'preset') return { ...placed, memory: undefined, memoryOffset: 0 };
+    if (placement.kind === 'preset')
+      return { ...placed, memory: undefined, memoryOffset: 0, additions: 1 };
     const start = region.fileOffset - (region.fileOffset % region.blockSize);
     const memoryOffset = region.fileOffset - start;
     const what = describeRegion(region.source);
@@ -227,7 +258,7 @@ export class MemoryTable {
           if (!memory.released) this.onPoisoned(what);
         },
       });
-      return { ...placed, memory, memoryOffset };
+      return { ...placed, memory, memoryOffset, additions: 1 };
     } catch (error) {
       const detail = error instanceof Error ? error.message : String(error);
       throw new VvuError('REGION_UNMAPPABLE', 'request', `${what}: ${detail}`, { cause: error });
@@ -240,6 +271,14 @@ export class MemoryTable {
       this.native.closeFd(region.fd);
     }
   }
+}
+
+/** Whether a table consists of just these regions, in any order. */
+function isIdenticalTable(table: readonly Entry[], fresh: readonly CheckedRegion[]): boolean {
+  return (
+    table.length === fresh.length &&
+    fresh.every((one) => table.some(({ region }) => isIdenticalRegion(region, one)))
+  );
 }
 
 function shownEntry(entry: Entry): ShownWindowRegion {

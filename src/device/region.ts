@@ -100,3 +100,10 @@ export function isSameRegion(region: CheckedRegion, named: Omit<FrontendRegion, 
     region.source.userAddress === named.userAddress
   );
 }
+
+/** Whether two regions are the same bytes of one file at the same addresses. */
+export function isIdenticalRegion(a: CheckedRegion, b: CheckedRegion): boolean {
+  return (
+    isSameRegion(a, b.source) && a.fileOffset === b.fileOffset && a.dev === b.dev && a.ino === b.ino
+  );
+}

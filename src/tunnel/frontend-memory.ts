@@ -38,9 +38,10 @@ export class FrontendMemory {
 
   /**
    * Has the device change its table. The fds pass to the device, or stay in `fds` to be closed.
+   * @returns what the guest is told, undefined if for the guest nothing changes
    * @throws VvuError of scope `request`; the old table stays
    */
-  async apply(request: MemoryRequest, fds: ReceivedFds): Promise<GuestMemoryValue> {
+  async apply(request: MemoryRequest, fds: ReceivedFds): Promise<GuestMemoryValue | undefined> {
     switch (request.name) {
       case 'SET_MEM_TABLE': {
         const owned = fds.takeAll();
@@ -50,23 +51,27 @@ export class FrontendMemory {
         return shown;
       }
       case 'ADD_MEM_REG': {
-        this.#checkSlots();
+        this.#checkSlots(request.value);
         const [fd] = fds.takeAll();
         const shown = await this.backend.addMemoryRegion(withFd(request.value, fd));
-        this.#regions = [...this.#regions, request.value];
+        if (shown) this.#regions = [...this.#regions, request.value];
         return shown;
       }
       case 'REM_MEM_REG': {
         // An fd that comes with it stays in `fds`: "the back-end MUST close it without using it".
         const shown = await this.backend.removeMemoryRegion(request.value);
-        this.#regions = this.#regions.filter((region) => !sameRegion(region, request.value));
+        if (shown) {
+          this.#regions = this.#regions.filter((region) => !sameRegion(region, request.value));
+        }
         return shown;
       }
     }
   }
 
-  #checkSlots(): void {
-    if (this.#regions.length >= this.maxSlots) {
+  /** A region that is there takes no further slot; the device compares the files. */
+  #checkSlots(added: MemoryRegion): void {
+    const there = this.#regions.some((region) => sameRegion(region, added));
+    if (!there && this.#regions.length >= this.maxSlots) {
       throw new VvuError(
         'TOO_MANY_REGIONS',
         'request',

@@ -66,9 +66,13 @@ export interface TunnelBackend {
    * @throws VvuError of scope `request`: overlap, overflow, no room in the window, unmappable fd
    */
   setMemoryTable(regions: readonly FrontendRegion[]): Promise<readonly ShownRegion[]>;
-  addMemoryRegion(region: FrontendRegion): Promise<ShownRegion>;
-  /** Matches guest address, size and user address, as the specification asks. */
-  removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion>;
+  /** Undefined for a region that is there already: it is counted, and the guest knows it. */
+  addMemoryRegion(region: FrontendRegion): Promise<ShownRegion | undefined>;
+  /**
+   * Matches guest address, size and user address, as the specification asks. Undefined while the
+   * region stays, because it was added more often than removed.
+   */
+  removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion | undefined>;
   /**
    * Shows the dirty log instead of an earlier one, which stays on failure.
    * @returns the log's absolute offset in the window

@@ -31,20 +31,30 @@ export interface RequestHandlerOptions {
   readonly outstanding: OutstandingReplies;
 }
 
-/** The acknowledgement of a refused request: REPLY_ACK's "non-zero on failure". */
+/** What comes of a request. */
+export type Handled =
+  | { readonly forGuest: Buffer }
+  /** The guest need not know; the frontend gets this answer in its turn, if it asked for one. */
+  | { readonly answer: Buffer | undefined };
+
+/** Acknowledgements of REPLY_ACK: "zero for success, non-zero otherwise". */
+const SUCCESS = 0n;
 const FAILURE = 1n;
 
 /** Frontend requests on their way to the guest: checked, carried out, made little-endian. */
 export class RequestHandler {
+  /** SET_OWNER has passed: frontends that repeat it per queue pair mean the same owner. */
+  #owned = false;
+
   constructor(private readonly options: RequestHandlerOptions) {}
 
   /**
    * Does the host's part of a request.
    * @param fds those of the message; what is left in it is for the caller to close
-   * @returns the message for the guest, later when its window must change first
+   * @returns what follows from it, later when the guest's window must change first
    * @throws VvuError of scope `request` (see {@link refusal}) or `peer`
    */
-  handle(frame: Frame, fds: ReceivedFds): Buffer | Promise<Buffer> {
+  handle(frame: Frame, fds: ReceivedFds): Handled | Promise<Handled> {
     if (frame.reply) {
       throw new VvuError('UNEXPECTED_REPLY', 'peer', 'a frontend sent a reply');
     }
@@ -52,6 +62,8 @@ export class RequestHandler {
     const { descriptor, request } = checked;
     switch (refusesRequest(descriptor.name) ? 'unservable' : descriptor.action) {
       case 'pass':
+        if (this.#isRepeatedOwner(request)) return { answer: this.#acknowledge(frame, SUCCESS) };
+        break;
       case 'features':
       case 'protocol-features':
       case 'cap':
@@ -59,7 +71,11 @@ export class RequestHandler {
       case 'memory':
         return this.options.memory
           .apply(request as MemoryRequest, fds)
-          .then((shown) => this.#forGuest(frame, checked, shown, fds.count));
+          .then((shown) =>
+            shown === undefined
+              ? { answer: this.#acknowledge(frame, SUCCESS) }
+              : this.#forGuest(frame, checked, shown, fds.count),
+          );
       case 'log-base':
         return this.#log(request, fds).then((shown) =>
           this.#forGuest(frame, checked, shown, fds.count),
@@ -85,17 +101,30 @@ export class RequestHandler {
    * where it waits for a reply of its own. GET_INFLIGHT_FD's own reply can say that there is none.
    */
   refusal(frame: Frame, fdCount: number, code: string): Buffer | undefined {
-    const { negotiation, order } = this.options;
+    const { order } = this.options;
     const descriptor = frontendMessage(frame.request);
     if (code === 'NO_INFLIGHT' && descriptor !== undefined) {
       const payload = descriptor.replyPayload.encode(NO_INFLIGHT, order);
       return encodeFrame({ request: frame.request, reply: true }, payload, order);
     }
     const own = descriptor !== undefined && hasOwnReply(descriptor, fdCount);
-    if (own || !frame.needReply || !negotiation.replyAck) {
+    return own ? undefined : this.#acknowledge(frame, FAILURE);
+  }
+
+  /** The acknowledgement of a request that has no reply of its own, if one was asked for. */
+  #acknowledge({ request, needReply }: Frame, result: bigint): Buffer | undefined {
+    const { negotiation, order } = this.options;
+    if (!needReply || !negotiation.replyAck) {
       return undefined;
     }
-    return encodeFrame({ request: frame.request, reply: true }, u64.encode(FAILURE, order), order);
+    return encodeFrame({ request, reply: true }, u64.encode(result, order), order);
+  }
+
+  /** Backends may refuse a second owner, as there is none: it is the same frontend. */
+  #isRepeatedOwner({ name }: FrontendRequest): boolean {
+    const repeated = name === 'SET_OWNER' && this.#owned;
+    this.#owned = name === 'SET_OWNER' || (name !== 'RESET_OWNER' && this.#owned);
+    return repeated;
   }
 
   /** @throws VvuError of scope `request`; an earlier log stays */
@@ -136,7 +165,12 @@ export class RequestHandler {
   }
 
   /** The request with `value` as its payload; notes which reply must come. */
-  #forGuest(frame: Frame, { descriptor }: CheckedRequest, value: unknown, fdCount: number): Buffer {
+  #forGuest(
+    frame: Frame,
+    { descriptor }: CheckedRequest,
+    value: unknown,
+    fdCount: number,
+  ): { forGuest: Buffer } {
     const { negotiation, outstanding } = this.options;
     const own = hasOwnReply(descriptor, fdCount);
     // Without REPLY_ACK a need_reply means nothing, but some backends would answer it.
@@ -145,6 +179,6 @@ export class RequestHandler {
       outstanding.expect({ descriptor, own });
     }
     const payload = descriptor.request.encode(value, 'LE');
-    return encodeFrame({ request: frame.request, needReply }, payload, 'LE');
+    return { forGuest: encodeFrame({ request: frame.request, needReply }, payload, 'LE') };
   }
 }

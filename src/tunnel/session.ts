@@ -17,7 +17,7 @@ import { InflightBuffers } from './inflight.js';
 import { Negotiation } from './negotiation.js';
 import type { TunnelBackend, TunnelSession } from './ports.js';
 import { ReceivedFds, type FdCloser } from './received-fds.js';
-import { RequestHandler } from './request-handler.js';
+import { RequestHandler, type Handled } from './request-handler.js';
 import { RequestPolicy } from './request-policy.js';
 
 /** The part of a native socket that a session uses. */
@@ -242,17 +242,17 @@ export class FrontendSession implements TunnelSession {
 
   #handle(frame: Frame, fds: ReceivedFds): void {
     this.#orRefuse(frame, fds.count, () => {
-      const message = this.#requests.handle(frame, fds);
-      if (message instanceof Promise) {
-        this.#await(frame, fds.count, message);
+      const handled = this.#requests.handle(frame, fds);
+      if (handled instanceof Promise) {
+        this.#await(frame, fds.count, handled);
       } else {
-        this.#toGuest(message);
+        this.#conclude(handled);
       }
     });
   }
 
   /** Requests behind this one wait until the guest's window is ready. */
-  #await(frame: Frame, fdCount: number, pending: Promise<Buffer>): void {
+  #await(frame: Frame, fdCount: number, pending: Promise<Handled>): void {
     this.#busy = true;
     const resume = (work: () => void): void => {
       this.#busy = false;
@@ -264,9 +264,9 @@ export class FrontendSession implements TunnelSession {
       }
     };
     pending.then(
-      (message) => {
+      (handled) => {
         resume(() => {
-          this.#toGuest(message);
+          this.#conclude(handled);
         });
       },
       (error: unknown) => {
@@ -275,6 +275,20 @@ export class FrontendSession implements TunnelSession {
         });
       },
     );
+  }
+
+  #conclude(handled: Handled): void {
+    if ('forGuest' in handled) {
+      this.#toGuest(handled.forGuest);
+    } else if (handled.answer !== undefined) {
+      this.#answer(handled.answer);
+    }
+  }
+
+  /** An answer of the device's own, behind the replies that the guest still owes. */
+  #answer(answer: Buffer): void {
+    this.#outstanding.answer(answer);
+    this.#sendReady();
   }
 
   #toGuest(message: Buffer): void {
@@ -307,8 +321,7 @@ export class FrontendSession implements TunnelSession {
     if (answer === undefined) {
       this.#finish(code, detail);
     } else {
-      this.#outstanding.answer(answer);
-      this.#sendReady();
+      this.#answer(answer);
     }
   }
 

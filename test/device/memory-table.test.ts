@@ -122,16 +122,66 @@ test('a window that refuses leaves the old table in place', async (t) => {
 test('regions come and go one by one, told by their absolute offset', async (t) => {
   const { fds, table } = setup();
   const [a, b] = [region(fds.file(MIB), 0n, MIB), region(fds.file(MIB), 0x100000n, MIB)];
-  t.is((await table.add(a)).mmapOffset, 0n);
-  t.is((await table.add(b)).mmapOffset, BigInt(MIB));
+  t.is((await table.add(a))?.mmapOffset, 0n);
+  t.is((await table.add(b))?.mmapOffset, BigInt(MIB));
   await t.throwsAsync(table.add(region(fds.file(MIB), 0x80000n, MIB)), { message: /overlaps/ });
-  t.is((await table.remove(a)).mmapOffset, 0n);
+  t.is((await table.remove(a))?.mmapOffset, 0n);
   const again = region(fds.file(MIB), 0x900000n, MIB);
-  t.is((await table.add(again)).mmapOffset, 0n, 'the gap is used again');
+  t.is((await table.add(again))?.mmapOffset, 0n, 'the gap is used again');
   const { guestAddress, userAddress } = b;
   const mismatch = { guestAddress, userAddress, size: 4096n, mmapOffset: 0n };
   t.like(await t.throwsAsync(table.remove(mismatch)), { code: 'REGION_UNKNOWN' });
   t.is(fds.open.size, 2);
+});
+
+test('an identical region is counted, and goes with its last removal', async (t) => {
+  const { fds, table, applied } = setup();
+  const file = { dev: 7n, ino: 8n };
+  const ram = (fd = fds.file(MIB, file), offset = 0) => region(fd, 0n, MIB - 4096, offset);
+  t.is((await table.add(ram()))?.mmapOffset, 0n);
+  t.is(await table.add(ram()), undefined);
+  t.is(await table.add(ram()), undefined);
+  t.is(fds.open.size, 1, "the repetitions' fds are closed");
+  t.is(applied.length, 1, 'the window is not touched');
+  t.is(await table.remove(ram(0)), undefined);
+  t.is(await table.remove(ram(0)), undefined);
+  t.is(table.shown.length, 1);
+  t.is((await table.remove(ram(0)))?.mmapOffset, 0n);
+  t.deepEqual(table.shown, []);
+  t.like(await t.throwsAsync(table.remove(ram(0))), { code: 'REGION_UNKNOWN' });
+  t.is(fds.open.size, 0);
+});
+
+test('the same addresses with other bytes behind them are an overlap', async (t) => {
+  const { fds, table } = setup();
+  const file = { dev: 7n, ino: 8n };
+  await table.add(region(fds.file(2 * MIB, file), 0n, MIB));
+  const others = [
+    region(fds.file(2 * MIB, file), 0n, MIB, 4096),
+    region(fds.file(2 * MIB, { ...file, ino: 9n }), 0n, MIB),
+    region(fds.file(2 * MIB, { ...file, dev: 9n }), 0n, MIB),
+    region(fds.file(2 * MIB, file), 0n, MIB - 4096),
+  ];
+  for (const other of others) {
+    t.like(await t.throwsAsync(table.add(other)), { code: 'REGION_OVERLAP', scope: 'request' });
+  }
+  t.is(fds.open.size, 1);
+});
+
+test('a table that is repeated stays where it is', async (t) => {
+  const { fds, table, applied } = setup();
+  const [one, two] = [{ ino: 1n }, { ino: 2n }];
+  const make = () => [
+    region(fds.file(MIB, one), 0n, MIB),
+    region(fds.file(MIB, two), BigInt(MIB), MIB),
+  ];
+  const told = await table.set(make());
+  t.deepEqual(await table.set(make()), told);
+  t.is(applied.length, 1);
+  t.is(fds.open.size, 2);
+  t.is(fds.maps.length, 2);
+  await table.set(make().slice(0, 1));
+  t.is(table.shown.length, 1, 'a part of it is another table');
 });
 
 test('a frontend that leaves while its table is being shown leaves nothing behind', async (t) => {

@@ -56,6 +56,10 @@ export const recordedDevices: Readonly<Record<string, RecordedDevice>> = {
     commands: [
       'modprobe -a virtio_pci virtio_net',
       'ifconfig eth0 192.0.2.1 netmask 255.255.255.0 up',
+      'arp -s 192.0.2.2 02:00:00:00:00:02',
+      // The echo sends the packets back as they are, which is no answer, but counts as received.
+      'ping -q -c 5 192.0.2.2 > /dev/null || true',
+      'test $(cat /sys/class/net/eth0/statistics/rx_packets) -ge 5',
     ],
   },
   blk: {

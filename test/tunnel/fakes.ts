@@ -95,6 +95,7 @@ export class FakeBackend implements TunnelBackend {
   closed: { session: TunnelSession; code: string; detail: string } | undefined;
   closedCount = 0;
   readonly #owned = new Set<number>();
+  readonly #added = new Map<string, number>();
 
   constructor(private readonly fds: Pick<FdAccount, 'make' | 'closeFd'>) {}
 
@@ -115,14 +116,16 @@ export class FakeBackend implements TunnelBackend {
     return this.#memory(regions, regions.map(shown));
   }
 
-  async addMemoryRegion(region: FrontendRegion): Promise<ShownRegion> {
+  async addMemoryRegion(region: FrontendRegion): Promise<ShownRegion | undefined> {
     this.#note(`add ${region.guestAddress.toString(16)}`);
-    return this.#memory([region], shown(region, 0));
+    const first = this.#count(region, 1) === 1;
+    return this.#memory([region], first ? shown(region, 0) : undefined);
   }
 
-  async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion> {
+  async removeMemoryRegion(region: Omit<FrontendRegion, 'fd'>): Promise<ShownRegion | undefined> {
     this.#note(`remove ${region.guestAddress.toString(16)}`);
-    return this.#memory([], shown(region, 0));
+    const last = this.#count(region, -1) <= 0;
+    return this.#memory([], last ? shown(region, 0) : undefined);
   }
 
   async setLog(log: FrontendLog): Promise<bigint> {
@@ -161,6 +164,14 @@ export class FakeBackend implements TunnelBackend {
       this.fds.closeFd(fd);
     }
     this.#owned.clear();
+  }
+
+  /** How often a region is there once it was added or removed. */
+  #count({ guestAddress, size, userAddress }: Omit<FrontendRegion, 'fd'>, change: 1 | -1): number {
+    const key = [guestAddress, size, userAddress].join();
+    const count = (this.#added.get(key) ?? 0) + change;
+    this.#added.set(key, count);
+    return count;
   }
 
   #note(call: string): void {

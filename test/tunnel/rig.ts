@@ -5,6 +5,7 @@ import { FakeBackend, FakeSocket, FdAccount, recordingLogger, type LogLine } fro
 export const GET_FEATURES = 1;
 export const SET_FEATURES = 2;
 export const SET_OWNER = 3;
+export const RESET_OWNER = 4;
 export const SET_MEM_TABLE = 5;
 export const SET_LOG_BASE = 6;
 export const SET_LOG_FD = 7;

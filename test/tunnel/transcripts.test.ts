@@ -53,10 +53,18 @@ for (const name of files) {
   test(`${name} passes through the tunnel`, async (t) => {
     const r = new Rig({}, 256);
     const entries = load(name);
+    const added = new Set<string>();
     for (const [index, { dir, hex, fds }] of entries.entries()) {
       if (dir === 'backend') continue;
       r.frontend(hex, fds);
       await settle();
+      if (number(hex) === ADD_MEM_REG && added.has(hex)) {
+        // Once per queue pair: the guest knows the region already.
+        const answer = { guest: [], frontend: [entries[index + 1]?.hex] };
+        t.deepEqual(r.traffic(), answer, `repeated request ${index}`);
+        continue;
+      }
+      if (number(hex) === ADD_MEM_REG) added.add(hex);
       const memory = number(hex) === SET_MEM_TABLE || number(hex) === ADD_MEM_REG;
       const seen = { guest: [memory ? inWindow(hex) : hex], frontend: [] };
       t.deepEqual(r.traffic(), seen, `request ${index}`);
