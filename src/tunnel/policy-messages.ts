@@ -1,190 +1,100 @@
 import type { BackendMessageName, FrontendMessageName } from '../vhost-user/index.js';
-import type { MessagePolicy } from './policy.js';
+import type { MessagePolicy, Treatment } from './policy.js';
+import * as test from './policy-tests.js';
 
-const REQUESTS = 'every request of a frontend is treated as its row says';
-const START = "QEMU's start of vhost-user-net passes, masked and rewritten where it must be";
-const SLOTS = 'memory regions come and go one by one with CONFIGURE_MEM_SLOTS';
-const LOG_BASE = 'SET_LOG_BASE shows the log and tells the guest its place';
-const LOG = 'SET_LOG_FD binds the log doorbell and passes';
-const GET_INFLIGHT = 'GET_INFLIGHT_FD: the guest sets a buffer up, and the frontend gets its memfd';
-const SET_INFLIGHT = 'SET_INFLIGHT_FD shows the buffer and tells the guest its place';
-const DISCARDED = 'every request of the guest is treated as its row says';
+type Row = (reply: string, test: string, note?: string) => MessagePolicy;
+
+/** Rows of one treatment: the reply, the test's title, and details. */
+function rows(treatment: Treatment): Row {
+  return (reply, title, note = '') => ({ treatment, reply, test: title, note });
+}
+
+const pass = rows('pass');
+const handle = rows('handle');
+const provide = rows('provide');
+const mask = rows('mask');
+const refuse = rows('refuse');
 
 /** Requests of a frontend. */
 export const FRONTEND_POLICY: Readonly<Record<FrontendMessageName, MessagePolicy>> = {
-  GET_FEATURES: { treatment: 'mask', reply: 'u64', note: 'clears bit 33', test: START },
-  SET_FEATURES: {
-    treatment: 'pass',
-    reply: 'ack',
-    note: 'only bits that were offered on this connection',
-    test: REQUESTS,
-  },
-  SET_OWNER: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  RESET_OWNER: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  SET_MEM_TABLE: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: 'one fd per region; the table is rewritten',
-    test: START,
-  },
-  SET_LOG_BASE: {
-    treatment: 'handle',
-    reply: 'u64 or ack',
-    note: 'the log is shown behind the regions; mmap_offset becomes its place',
-    test: LOG_BASE,
-  },
-  SET_LOG_FD: { treatment: 'handle', reply: 'ack', note: 'the log doorbell', test: LOG },
-  SET_VRING_NUM: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  SET_VRING_ADDR: { treatment: 'pass', reply: 'ack', note: '', test: START },
-  SET_VRING_BASE: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  GET_VRING_BASE: { treatment: 'pass', reply: 'vring state', note: '', test: START },
-  SET_VRING_KICK: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: "the vring's vector; the no-fd flag (bit 8) passes",
-    test: START,
-  },
-  SET_VRING_CALL: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: "the vring's call doorbell",
-    test: START,
-  },
-  SET_VRING_ERR: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: "the vring's err doorbell",
-    test: START,
-  },
-  GET_PROTOCOL_FEATURES: { treatment: 'mask', reply: 'u64', note: 'the allow list', test: START },
-  SET_PROTOCOL_FEATURES: {
-    treatment: 'pass',
-    reply: 'ack',
-    note: 'only bits that were offered on this connection',
-    test: REQUESTS,
-  },
-  GET_QUEUE_NUM: {
-    treatment: 'handle',
-    reply: 'u64',
-    note: 'limited to max_vhost_queues',
-    test: START,
-  },
-  SET_VRING_ENABLE: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  SEND_RARP: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  NET_SET_MTU: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  SET_BACKEND_REQ_FD: {
-    treatment: 'refuse',
-    reply: 'ack',
-    note: 'BACKEND_REQ is masked',
-    test: REQUESTS,
-  },
-  IOTLB_MSG: { treatment: 'refuse', reply: 'u64', note: 'bit 33 is never offered', test: REQUESTS },
-  SET_VRING_ENDIAN: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  GET_CONFIG: { treatment: 'pass', reply: 'config space, or empty', note: '', test: REQUESTS },
-  SET_CONFIG: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  CREATE_CRYPTO_SESSION: {
-    treatment: 'pass',
-    reply: 'crypto session',
-    note: 'as bytes',
-    test: REQUESTS,
-  },
-  CLOSE_CRYPTO_SESSION: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  POSTCOPY_ADVISE: {
-    treatment: 'refuse',
-    reply: 'empty, 1 fd',
-    note: 'PAGEFAULT is masked',
-    test: REQUESTS,
-  },
-  POSTCOPY_LISTEN: {
-    treatment: 'refuse',
-    reply: 'ack',
-    note: 'PAGEFAULT is masked',
-    test: REQUESTS,
-  },
-  POSTCOPY_END: { treatment: 'refuse', reply: 'u64', note: 'PAGEFAULT is masked', test: REQUESTS },
-  GET_INFLIGHT_FD: {
-    treatment: 'provide',
-    reply: 'inflight description, 1 fd',
-    note: 'the guest gets size and place of a buffer; the fd is a memfd of the device',
-    test: GET_INFLIGHT,
-  },
-  SET_INFLIGHT_FD: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: "the buffer is shown at the window's end; mmap_offset becomes its place",
-    test: SET_INFLIGHT,
-  },
-  GPU_SET_SOCKET: {
-    treatment: 'refuse',
-    reply: 'ack',
-    note: 'a guest cannot have the socket',
-    test: REQUESTS,
-  },
-  RESET_DEVICE: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  VRING_KICK: {
-    treatment: 'refuse',
-    reply: 'ack',
-    note: 'INBAND_NOTIFICATIONS is masked',
-    test: REQUESTS,
-  },
-  GET_MAX_MEM_SLOTS: { treatment: 'handle', reply: 'u64', note: 'limited to 64', test: SLOTS },
-  ADD_MEM_REG: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: 'mmap_offset becomes the place',
-    test: SLOTS,
-  },
-  REM_MEM_REG: {
-    treatment: 'handle',
-    reply: 'ack',
-    note: 'an fd that comes with it is closed; mmap_offset becomes the place',
-    test: SLOTS,
-  },
-  SET_STATUS: { treatment: 'pass', reply: 'ack', note: '', test: REQUESTS },
-  GET_STATUS: { treatment: 'pass', reply: 'u64', note: '', test: REQUESTS },
-  GET_SHARED_OBJECT: {
-    treatment: 'refuse',
-    reply: 'UUID or empty, 1 fd',
-    note: 'SHARED_OBJECT is masked',
-    test: REQUESTS,
-  },
-  SET_DEVICE_STATE_FD: {
-    treatment: 'refuse',
-    reply: 'u64, 1 fd',
-    note: 'DEVICE_STATE is masked',
-    test: REQUESTS,
-  },
-  CHECK_DEVICE_STATE: {
-    treatment: 'refuse',
-    reply: 'u64',
-    note: 'DEVICE_STATE is masked',
-    test: REQUESTS,
-  },
-  GET_SHMEM_CONFIG: {
-    treatment: 'refuse',
-    reply: 'configuration',
-    note: 'SHMEM is masked',
-    test: REQUESTS,
-  },
+  GET_FEATURES: mask('u64', test.START, 'clears bit 33'),
+  SET_FEATURES: pass('ack', test.BEFORE, 'only bits that were offered on this connection'),
+  SET_OWNER: pass('ack', test.OWNER, 'the first one; a repeated one is acknowledged'),
+  RESET_OWNER: pass('ack', test.OWNER),
+  SET_MEM_TABLE: handle('ack', test.START, 'one fd per region; the table is rewritten'),
+  SET_LOG_BASE: handle(
+    'u64 or ack',
+    test.LOG_BASE,
+    'the log is shown behind the regions; mmap_offset becomes its place',
+  ),
+  SET_LOG_FD: handle('ack', test.LOG_FD, 'the log doorbell'),
+  SET_VRING_NUM: pass('ack', test.RING),
+  SET_VRING_ADDR: pass('ack', test.ADDRESSES),
+  SET_VRING_BASE: pass('ack', test.RING),
+  GET_VRING_BASE: pass('vring state', test.START),
+  SET_VRING_KICK: handle('ack', test.START, "the vring's vector; the no-fd flag (bit 8) passes"),
+  SET_VRING_CALL: handle('ack', test.START, "the vring's call doorbell"),
+  SET_VRING_ERR: handle('ack', test.START, "the vring's err doorbell"),
+  GET_PROTOCOL_FEATURES: mask('u64', test.START, 'the allow list'),
+  SET_PROTOCOL_FEATURES: pass('ack', test.BEFORE, 'only bits that were offered on this connection'),
+  GET_QUEUE_NUM: handle('u64', test.PAIRS, 'limited to max_vhost_queues'),
+  SET_VRING_ENABLE: pass('ack', test.ENABLE),
+  SEND_RARP: pass('ack', test.RARP),
+  NET_SET_MTU: pass('ack', test.MTU),
+  SET_BACKEND_REQ_FD: refuse('ack', test.REQUESTS, 'BACKEND_REQ is masked'),
+  IOTLB_MSG: refuse('u64', test.REQUESTS, 'bit 33 is never offered'),
+  SET_VRING_ENDIAN: pass('ack', test.ENDIAN),
+  GET_CONFIG: pass('config space, or empty', test.CONFIG),
+  SET_CONFIG: pass('ack', test.CONFIG),
+  CREATE_CRYPTO_SESSION: pass('crypto session', test.CRYPTO, 'as bytes'),
+  CLOSE_CRYPTO_SESSION: pass('ack', test.CRYPTO),
+  POSTCOPY_ADVISE: refuse('empty, 1 fd', test.POSTCOPY, 'PAGEFAULT is masked'),
+  POSTCOPY_LISTEN: refuse('ack', test.POSTCOPY, 'PAGEFAULT is masked'),
+  POSTCOPY_END: refuse('u64', test.POSTCOPY, 'PAGEFAULT is masked'),
+  GET_INFLIGHT_FD: provide(
+    'inflight description, 1 fd',
+    test.GET_INFLIGHT,
+    'the guest gets size and place of a buffer; the fd is a memfd of the device',
+  ),
+  SET_INFLIGHT_FD: handle(
+    'ack',
+    test.SET_INFLIGHT,
+    "the buffer is shown at the window's end; mmap_offset becomes its place",
+  ),
+  GPU_SET_SOCKET: refuse('ack', test.NO_FDS, 'a guest cannot have the socket'),
+  RESET_DEVICE: pass('ack', test.RESET),
+  VRING_KICK: refuse('ack', test.REQUESTS, 'INBAND_NOTIFICATIONS is masked'),
+  GET_MAX_MEM_SLOTS: handle('u64', test.SLOTS, 'limited to 64'),
+  ADD_MEM_REG: handle(
+    'ack',
+    test.REPEATED,
+    'mmap_offset becomes the place; an identical region is counted',
+  ),
+  REM_MEM_REG: handle(
+    'ack',
+    test.REPEATED,
+    'the last one of a region; an fd that comes with it is closed',
+  ),
+  SET_STATUS: pass('ack', test.STATUS),
+  GET_STATUS: pass('u64', test.STATUS),
+  GET_SHARED_OBJECT: refuse('UUID or empty, 1 fd', test.NO_FDS, 'SHARED_OBJECT is masked'),
+  SET_DEVICE_STATE_FD: refuse('u64, 1 fd', test.REQUESTS, 'DEVICE_STATE is masked'),
+  CHECK_DEVICE_STATE: refuse('u64', test.REQUESTS, 'DEVICE_STATE is masked'),
+  GET_SHMEM_CONFIG: refuse('configuration', test.REQUESTS, 'SHMEM is masked'),
 };
 
-const discarded = {
-  treatment: 'refuse',
-  reply: 'ack',
-  note: 'discarded: BACKEND_REQ is masked, so no frontend can open the channel',
-  test: DISCARDED,
-} as const satisfies MessagePolicy;
+const CLOSED = 'discarded: BACKEND_REQ is masked, so no frontend can open the channel';
 
 /** Requests of the guest's backend: messages on txq without REPLY. */
 export const BACKEND_POLICY: Readonly<Record<BackendMessageName, MessagePolicy>> = {
-  IOTLB_MSG: discarded,
-  CONFIG_CHANGE_MSG: discarded,
-  VRING_HOST_NOTIFIER_MSG: discarded,
-  VRING_CALL: discarded,
-  VRING_ERR: discarded,
-  SHARED_OBJECT_ADD: discarded,
-  SHARED_OBJECT_REMOVE: discarded,
-  SHARED_OBJECT_LOOKUP: { ...discarded, reply: 'u64, 1 fd' },
-  SHMEM_MAP: discarded,
-  SHMEM_UNMAP: discarded,
+  IOTLB_MSG: refuse('ack', test.DISCARDED, CLOSED),
+  CONFIG_CHANGE_MSG: refuse('ack', test.DISCARDED, CLOSED),
+  VRING_HOST_NOTIFIER_MSG: refuse('ack', test.DISCARDED, CLOSED),
+  VRING_CALL: refuse('ack', test.DISCARDED, CLOSED),
+  VRING_ERR: refuse('ack', test.DISCARDED, CLOSED),
+  SHARED_OBJECT_ADD: refuse('ack', test.DISCARDED, CLOSED),
+  SHARED_OBJECT_REMOVE: refuse('ack', test.DISCARDED, CLOSED),
+  SHARED_OBJECT_LOOKUP: refuse('u64, 1 fd', test.DISCARDED, CLOSED),
+  SHMEM_MAP: refuse('ack', test.DISCARDED, CLOSED),
+  SHMEM_UNMAP: refuse('ack', test.DISCARDED, CLOSED),
 };
