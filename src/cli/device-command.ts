@@ -38,7 +38,7 @@ export function addDeviceCommand(program: Command): void {
     )
     .option(
       '--layout <layout>',
-      `register layout: ${LAYOUTS.join(' or ')} (default: split)`,
+      `register layout: ${LAYOUTS.join(', ')} (default: split)`,
       argument(parseChoice(LAYOUTS)),
     )
     .option(

@@ -40,6 +40,11 @@ export interface DeviceStructures {
   readonly doorbells: Structure | undefined;
   readonly notification: Structure | undefined;
   readonly window: Structure | undefined;
+  /**
+   * Draft 5: the window is a shared memory region with 64-bit fields. Doorbells and kick vectors then
+   * have queue indices, whether or not there are structures for them as well.
+   */
+  readonly queueIndices: boolean;
 }
 
 /** What finding them needs of an access object; registers are not touched. */
@@ -87,6 +92,7 @@ export function listCapabilities(access: ConfigAccess): PciCapability[] {
  */
 export function findStructures(access: ConfigAccess): DeviceStructures {
   const found = new Map<number, Structure>();
+  let queueIndices = false;
   for (const { id, at } of listCapabilities(access)) {
     if (id !== PCI_CAP_ID_VNDR) continue;
     const capLength = access.configRead(at + 2, 1).readUInt8();
@@ -94,7 +100,10 @@ export function findStructures(access: ConfigAccess): DeviceStructures {
     const bytes = access.configRead(at, Math.min(capLength, VIRTIO_PCI_CAP64_BYTES));
     const type = bytes.readUInt8(3);
     const structure = parseStructure(access, type, bytes);
-    if (structure !== undefined && !found.has(type)) found.set(type, structure);
+    if (structure === undefined || found.has(type)) continue;
+    found.set(type, structure);
+    const wide = bytes.length >= VIRTIO_PCI_CAP64_BYTES;
+    if (type === VIRTIO_PCI_CAP_SHARED_MEMORY_CFG) queueIndices = wide;
   }
   const need = (type: number, name: string, bytes: number): Structure => {
     const structure = found.get(type);
@@ -111,6 +120,7 @@ export function findStructures(access: ConfigAccess): DeviceStructures {
     doorbells: found.get(VIRTIO_PCI_CAP_DOORBELL_CFG),
     notification: found.get(VIRTIO_PCI_CAP_NOTIFICATION_CFG),
     window: found.get(VIRTIO_PCI_CAP_SHARED_MEMORY_CFG),
+    queueIndices,
   };
 }
 

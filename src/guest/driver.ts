@@ -3,7 +3,7 @@ import { VvuError, errorMessage } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import { native as realNative, type Native } from '../native.js';
 import { VIRTIO_CONFIG_S_FAILED, VIRTIO_CONFIG_S_NEEDS_RESET } from '../virtio/constants.js';
-import { findStructures, type DeviceStructures, type Structure } from './capabilities.js';
+import { findStructures, type DeviceStructures } from './capabilities.js';
 import {
   COMMON_CONFIG_GENERATION,
   CONFIG_BYTES,
@@ -16,12 +16,10 @@ import {
 import { enableFunction, initializeDevice, resetDevice, type RunningQueues } from './initialize.js';
 import { IntxNotifications } from './intx-notifications.js';
 import {
-  assignKickVector,
-  createDoorbell,
-  hasDoorbell,
-  rfcDoorbells,
+  openNotifications,
   rfcWindow,
   type DoorbellRegister,
+  type Notifications,
 } from './notifications.js';
 import type { InterruptHandle, PciAccess, WindowAccess } from './pci-access.js';
 import { CommonConfig, Registers } from './registers.js';
@@ -76,6 +74,7 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private readonly structures: DeviceStructures;
   private readonly common: CommonConfig;
   private readonly config: Registers;
+  private readonly notifications: Notifications;
   private readonly log: Logger;
   private readonly statusIntervalMs: number;
   /** For configuration changes and messages. */
@@ -112,6 +111,8 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
     this.intx?.acknowledge();
     this.maxVhostQueues = this.config.read32(CONFIG_MAX_VHOST_QUEUES);
     this.uuid = this.readUuid();
+    const { structures, common, maxVhostQueues } = this;
+    this.notifications = openNotifications(access, structures, common, maxVhostQueues);
     const window = this.structures.window ?? rfcWindow(this.maxVhostQueues, access.barSize(2));
     this.window = access.openWindow(window.bar, window.offset, window.length);
   }
@@ -189,18 +190,17 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
 
   /** The call eventfd of vring `index`. */
   doorbell(index: number): DoorbellRegister {
-    return createDoorbell(this.access, this.doorbells, index);
+    return this.notifications.call(index);
   }
 
   /** The log eventfd. */
   logDoorbell(): DoorbellRegister {
-    return this.doorbell(this.maxVhostQueues);
+    return this.notifications.log();
   }
 
   /** The err eventfd of vring `index`; undefined where the device has only the RFC's doorbells. */
   errDoorbell(index: number): DoorbellRegister | undefined {
-    const at = this.maxVhostQueues + 1 + index;
-    return hasDoorbell(this.doorbells, at) ? this.doorbell(at) : undefined;
+    return this.notifications.err(index);
   }
 
   /**
@@ -218,11 +218,11 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
    */
   kick(vring: number): InterruptHandle | undefined {
     if (this.intx !== undefined) return this.intx.kick(vring);
-    const { notification } = this.structures;
     const vector = 1 + vring;
-    if (notification === undefined || vector >= this.access.vectorCount) return undefined;
-    const handle = this.access.enableVector(vector);
-    return assignKickVector(this.access, notification, vring, vector) ? handle : undefined;
+    const { notifications, access } = this;
+    if (!notifications.hasKickVectors || vector >= access.vectorCount) return undefined;
+    const handle = access.enableVector(vector);
+    return notifications.assignKickVector(vring, vector) ? handle : undefined;
   }
 
   /** Ends the connection with the frontend: the backend goes down and comes up again. */
@@ -253,10 +253,6 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private acknowledge(): void {
     this.intxDue = false;
     this.intx?.acknowledge();
-  }
-
-  private get doorbells(): Structure {
-    return this.structures.doorbells ?? rfcDoorbells(this.maxVhostQueues);
   }
 
   private initialize(): RunningQueues {

@@ -21,7 +21,6 @@ import {
   COMMON_QUEUE_DRIVER,
   COMMON_QUEUE_ENABLE,
   COMMON_QUEUE_MSIX_VECTOR,
-  COMMON_QUEUE_NOTIFY_OFF,
   COMMON_QUEUE_SIZE,
   PCI_COMMAND,
   PCI_COMMAND_INTX_DISABLE,
@@ -130,21 +129,13 @@ function setUpQueue<Q extends { readonly config: QueueConfig; free(): void }>(
   Queue: QueueClass<Q>,
 ): Q {
   const { access, structures, common, features, vector } = setup;
-  common.selectQueue(index);
+  const { notify } = structures;
+  const notifyAt = common.notifyRegister(notify, index);
   const max = common.read16(COMMON_QUEUE_SIZE);
   if (!isQueueSize(max)) {
     throw new VvuError('QUEUE_SIZE', 'setup', `queue ${index} has a size of ${max}`);
   }
   const size = Math.min(max, QUEUE_SIZE);
-  const { notify } = structures;
-  const notifyAt = notify.offset + common.read16(COMMON_QUEUE_NOTIFY_OFF) * notify.multiplier;
-  if (notifyAt + 2 > notify.offset + notify.length) {
-    throw new VvuError(
-      'NOTIFY_OFFSET',
-      'setup',
-      `queue ${index} notifies outside of its structure`,
-    );
-  }
   const value = Buffer.alloc(2);
   value.writeUInt16LE(index);
   const queue = new Queue(access, index, size, features, () =>

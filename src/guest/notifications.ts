@@ -1,9 +1,10 @@
 /** Doorbells (driver to frontend) and kick vectors (frontend to driver). */
 import { VvuError } from '../errors.js';
 import { VIRTIO_MSI_NO_VECTOR } from '../virtio/constants.js';
-import type { Structure } from './capabilities.js';
+import type { DeviceStructures, Structure } from './capabilities.js';
+import { COMMON_QUEUE_MSIX_VECTOR } from './constants.js';
 import type { Binding, PciAccess } from './pci-access.js';
-import { Registers } from './registers.js';
+import { Registers, type CommonConfig } from './registers.js';
 
 /** Signals one of the frontend's eventfds. */
 export interface Doorbell {
@@ -14,6 +15,18 @@ export interface Doorbell {
 export interface DoorbellRegister extends Doorbell {
   /** Until closed, each signal of `eventfd` (which stays the caller's) rings. */
   ringOnSignal(eventfd: number): Binding;
+}
+
+/** Where a device has its doorbells, and how it is told of the vectors of kicks. */
+export interface Notifications {
+  call(vring: number): DoorbellRegister;
+  /** Undefined where there are only the RFC's doorbells. */
+  err(vring: number): DoorbellRegister | undefined;
+  log(): DoorbellRegister;
+  /** False: kicks have to be polled, whatever the vectors. */
+  readonly hasKickVectors: boolean;
+  /** @returns false when the device has no such vector: the vring has to be polled */
+  assignKickVector(vring: number, vector: number): boolean;
 }
 
 /** The RFC's layout: doorbells of 2 bytes at the start of BAR 2. */
@@ -37,28 +50,30 @@ export function rfcWindow(maxVhostQueues: number, barSize: number): Structure {
   return { bar: RFC_BAR, offset, length: Math.max(0, barSize - offset), multiplier: 0 };
 }
 
-/** Whether the device has a doorbell `index`. */
-export function hasDoorbell(structure: Structure, index: number): boolean {
-  const end = index * structure.multiplier + DOORBELL_BYTES;
-  return Number.isInteger(index) && index >= 0 && end <= structure.length;
+export function openNotifications(
+  access: PciAccess,
+  structures: DeviceStructures,
+  common: CommonConfig,
+  maxVhostQueues: number,
+): Notifications {
+  return structures.queueIndices
+    ? new IndexNotifications(access, structures.notify, common, maxVhostQueues)
+    : new ArrayNotifications(access, structures, maxVhostQueues);
 }
 
-/**
- * Doorbells 0 .. N-1 are the vrings' call eventfds, N the log's, and N+1 .. 2N the err eventfds of
- * devices that have them, with N = max_vhost_queues.
- */
-export function createDoorbell(
+function noDoorbell(what: string): VvuError {
+  return new VvuError('DOORBELL_INDEX', 'bug', `there is no doorbell ${what}`);
+}
+
+/** The register at `offset` of a BAR; drivers store its number. */
+function doorbellRegister(
   access: PciAccess,
-  structure: Structure,
-  index: number,
+  bar: number,
+  offset: number,
+  number: number,
 ): DoorbellRegister {
-  if (!hasDoorbell(structure, index)) {
-    throw new VvuError('DOORBELL_INDEX', 'bug', `there is no doorbell ${index}`);
-  }
-  const { bar, multiplier } = structure;
-  const offset = structure.offset + index * multiplier;
   const value = Buffer.alloc(DOORBELL_BYTES);
-  value.writeUInt16LE(index);
+  value.writeUInt16LE(number);
   return {
     ring: () => access.barWrite(bar, offset, value),
     ringOnSignal: (eventfd) => access.storeOnSignal(eventfd, bar, offset, value),
@@ -69,17 +84,102 @@ const SELECT = 0;
 const MSIX_VECTOR = 2;
 
 /**
- * Assigns an MSI-X vector to the kicks of a vring.
- * @returns false when the device has no such vector: the vring has to be polled
+ * The RFC and its revision of 2019: an array of doorbells, 0 .. N-1 the vrings' call eventfds, N the
+ * log's, and N+1 .. 2N the err eventfds of devices that have them, with N = max_vhost_queues. Kick
+ * vectors through a structure of 2019.
  */
-export function assignKickVector(
-  access: PciAccess,
-  structure: Structure,
-  vring: number,
-  vector: number,
-): boolean {
-  const registers = new Registers(access, structure);
-  registers.write16(SELECT, vring);
-  registers.write16(MSIX_VECTOR, vector);
-  return registers.read16(MSIX_VECTOR) !== VIRTIO_MSI_NO_VECTOR;
+class ArrayNotifications implements Notifications {
+  readonly #doorbells: Structure;
+  readonly #kicks: Registers | undefined;
+
+  constructor(
+    private readonly access: PciAccess,
+    { doorbells, notification }: DeviceStructures,
+    private readonly vrings: number,
+  ) {
+    this.#doorbells = doorbells ?? rfcDoorbells(vrings);
+    this.#kicks = notification && new Registers(access, notification);
+  }
+
+  get hasKickVectors(): boolean {
+    return this.#kicks !== undefined;
+  }
+
+  call(vring: number): DoorbellRegister {
+    return this.#at(vring);
+  }
+
+  log(): DoorbellRegister {
+    return this.#at(this.vrings);
+  }
+
+  err(vring: number): DoorbellRegister | undefined {
+    const index = this.vrings + 1 + vring;
+    return this.#has(index) ? this.#at(index) : undefined;
+  }
+
+  assignKickVector(vring: number, vector: number): boolean {
+    this.#kicks?.write16(SELECT, vring);
+    this.#kicks?.write16(MSIX_VECTOR, vector);
+    return (this.#kicks?.read16(MSIX_VECTOR) ?? VIRTIO_MSI_NO_VECTOR) !== VIRTIO_MSI_NO_VECTOR;
+  }
+
+  #has(index: number): boolean {
+    const { multiplier, length } = this.#doorbells;
+    return Number.isInteger(index) && index >= 0 && index * multiplier + DOORBELL_BYTES <= length;
+  }
+
+  #at(index: number): DoorbellRegister {
+    if (!this.#has(index)) throw noDoorbell(String(index));
+    const { bar, offset, multiplier } = this.#doorbells;
+    return doorbellRegister(this.access, bar, offset + index * multiplier, index);
+  }
+}
+
+/** rxq and txq have queue indices 0 and 1. */
+const FIRST_INDEX = 2;
+
+/**
+ * Draft 5 (5.14.7.5, 5.14.7.6): doorbells and kick vectors as those of virtqueues, with the queue
+ * indices 2i + 2 (call, and the vector of kicks), 2i + 3 (err) and 2(N + 1) (log).
+ */
+class IndexNotifications implements Notifications {
+  readonly hasKickVectors = true;
+
+  constructor(
+    private readonly access: PciAccess,
+    private readonly notify: Structure,
+    private readonly common: CommonConfig,
+    private readonly vrings: number,
+  ) {}
+
+  call(vring: number): DoorbellRegister {
+    return this.#at(this.#index(vring));
+  }
+
+  err(vring: number): DoorbellRegister {
+    return this.#at(this.#index(vring) + 1);
+  }
+
+  log(): DoorbellRegister {
+    return this.#at(FIRST_INDEX * (this.vrings + 1));
+  }
+
+  assignKickVector(vring: number, vector: number): boolean {
+    this.common.selectQueue(this.#index(vring));
+    this.common.write16(COMMON_QUEUE_MSIX_VECTOR, vector);
+    return this.common.read16(COMMON_QUEUE_MSIX_VECTOR) !== VIRTIO_MSI_NO_VECTOR;
+  }
+
+  #index(vring: number): number {
+    if (!Number.isInteger(vring) || vring < 0 || vring >= this.vrings) {
+      throw noDoorbell(`of vring ${vring}`);
+    }
+    return FIRST_INDEX + 2 * vring;
+  }
+
+  #at(index: number): DoorbellRegister {
+    const offset = this.common.notifyRegister(this.notify, index);
+    return doorbellRegister(this.access, this.notify.bar, offset, index);
+  }
 }

@@ -1,4 +1,5 @@
 /** Register access of a virtio-pci driver: common configuration (virtio 1.3 §4.1.4.3). */
+import { VvuError } from '../errors.js';
 import type { Structure } from './capabilities.js';
 import {
   COMMON_DEVICE_FEATURE,
@@ -6,6 +7,7 @@ import {
   COMMON_DEVICE_STATUS,
   COMMON_DRIVER_FEATURE,
   COMMON_DRIVER_FEATURE_SELECT,
+  COMMON_QUEUE_NOTIFY_OFF,
   COMMON_QUEUE_SELECT,
 } from './constants.js';
 import type { PciAccess } from './pci-access.js';
@@ -90,5 +92,21 @@ export class CommonConfig extends Registers {
 
   selectQueue(index: number): void {
     this.write16(COMMON_QUEUE_SELECT, index);
+  }
+
+  /**
+   * Selects a queue and finds its register in the notification structure (§4.1.4.4).
+   * @returns the offset in the structure's BAR
+   * @throws VvuError `NOTIFY_OFFSET`, scope `setup`
+   */
+  notifyRegister(notify: Structure, queue: number): number {
+    this.selectQueue(queue);
+    const at = this.read16(COMMON_QUEUE_NOTIFY_OFF) * notify.multiplier;
+    if (at + 2 <= notify.length) return notify.offset + at;
+    throw new VvuError(
+      'NOTIFY_OFFSET',
+      'setup',
+      `queue ${queue} notifies outside of its structure`,
+    );
   }
 }

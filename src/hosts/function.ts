@@ -1,5 +1,6 @@
 import type { VhostUserDevice } from '../device/device.js';
 import { DoorbellRegisters } from '../device/doorbells.js';
+import { VringIndices } from '../device/vring-indices.js';
 import type { Logger } from '../log.js';
 import type { FunctionInterrupts, PciFunction } from '../pci/index.js';
 import { composeVirtioPciFunction } from '../pci/index.js';
@@ -11,18 +12,25 @@ import {
   VIRTIO_PCI_MODERN_DEVICE_ID_BASE,
 } from '../virtio/constants.js';
 import type { GuestMemory, RegisterBlock } from '../virtio/ports.js';
-import type { LayoutPlan } from './layout.js';
+import type { Layout, LayoutPlan } from './layout.js';
 
 export interface PciId {
   readonly vendor: number;
   readonly device: number;
 }
 
-/** The RFC's id: modern virtio device 24. */
-export const DEFAULT_PCI_ID: PciId = {
-  vendor: PCI_VENDOR_ID_REDHAT_QUMRANET,
-  device: VIRTIO_PCI_MODERN_DEVICE_ID_BASE + 24,
-};
+/** Virtio device ids: the RFC's, which Linux has given to virtio-mem, and the drafts', to SCMI. */
+const RFC_VIRTIO_ID = 24;
+const DRAFT_VIRTIO_ID = 32;
+
+/** The id that a layout has unless the operator says otherwise. */
+export function defaultPciId(layout: Layout): PciId {
+  const virtioId = layout === 'draft' ? DRAFT_VIRTIO_ID : RFC_VIRTIO_ID;
+  return {
+    vendor: PCI_VENDOR_ID_REDHAT_QUMRANET,
+    device: VIRTIO_PCI_MODERN_DEVICE_ID_BASE + virtioId,
+  };
+}
 
 export interface FunctionSetup {
   readonly device: VhostUserDevice;
@@ -53,7 +61,9 @@ export function createFunction(setup: FunctionSetup): PciFunction {
     bars: plan.bars,
     structures: {
       common: plan.common,
-      notify: plan.notify,
+      notify: plan.draft
+        ? { ...plan.notify, length: doorbells.offset + doorbellBlock.size - plan.notify.offset }
+        : plan.notify,
       isr: plan.isr,
       device: plan.deviceConfig,
     },
@@ -69,8 +79,12 @@ export function createFunction(setup: FunctionSetup): PciFunction {
         multiplier: doorbells.stride,
       },
       capability(VIRTIO_PCI_CAP_NOTIFICATION_CFG, notifications, notificationBlock),
-      capability(VIRTIO_PCI_CAP_SHARED_MEMORY_CFG, plan.window, window),
+      {
+        ...capability(VIRTIO_PCI_CAP_SHARED_MEMORY_CFG, plan.window, window),
+        wide: plan.draft,
+      },
     ],
+    ...(plan.draft && { auxiliary: new VringIndices(device.frontend.kicks) }),
     logger,
   });
   return pci;

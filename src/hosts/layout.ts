@@ -1,12 +1,14 @@
 import { doorbellCount } from '../device/doorbells.js';
 import { VvuError } from '../errors.js';
 import type { BarDefinition, Placement } from '../pci/index.js';
+import { NOTIFY_OFF_MULTIPLIER } from '../pci/index.js';
 
-export const LAYOUTS = ['split', 'rfc'] as const;
+export const LAYOUTS = ['split', 'rfc', 'draft'] as const;
 
 /**
- * Where the registers are. Capabilities locate everything in both, so drivers of 2019 and later work
- * with either; drivers of 2018 hard-code `rfc`.
+ * Where the registers are. Capabilities locate everything in all of them, so drivers of 2019 and
+ * later work with each; drivers of 2018 hard-code `rfc`. `draft` is that of draft 5 of the
+ * specification, "Vhost-user Device Backend".
  */
 export type Layout = (typeof LAYOUTS)[number];
 
@@ -23,6 +25,11 @@ export interface LayoutPlan {
   readonly doorbells: Placement & { readonly stride: number; readonly count: number };
   readonly notifications: Placement;
   readonly window: Placement;
+  /**
+   * As the draft has it: doorbells and kick vectors have queue indices behind those of the
+   * virtqueues, and the window is a shared memory region of a `virtio_pci_cap64`.
+   */
+  readonly draft: boolean;
 }
 
 const PAGE = 4096;
@@ -35,6 +42,8 @@ const RFC_NOTIFICATIONS = 4 * PAGE;
 const MSIX_ENTRY = 16;
 const FIXED_VECTORS = 3;
 const SPLIT_STRIDE = 4;
+/** rxq and txq have the first registers of the notification structure. */
+const DRAFT_DOORBELLS = NOTIFY + 2 * NOTIFY_OFF_MULTIPLIER;
 /** The 2018 driver's doorbells are u16. */
 const RFC_STRIDE = 2;
 const WINDOW_MAX = 2 ** 46;
@@ -42,7 +51,7 @@ const WINDOW_MAX = 2 ** 46;
 const VIRTIO_BAR = 0;
 const MSIX_BAR = 1;
 const DOORBELL_BAR = 2;
-const SPLIT_WINDOW_BAR = 4;
+const WINDOW_BAR = 4;
 
 export function powerOfTwoAtLeast(value: number): number {
   let power = 1;
@@ -82,12 +91,15 @@ export function planLayout(layout: Layout, maxVhostQueues: number, windowSize: n
     vectors,
   };
   const msixBar = memory32(MSIX_BAR, powerOfTwoAtLeast(pba + PAGE));
-  return layout === 'split'
-    ? { ...shared, ...planSplit(maxVhostQueues, windowSize, msixBar) }
-    : { ...shared, ...planRfc(maxVhostQueues, windowSize, msixBar) };
+  const plan = { split: planSplit, rfc: planRfc, draft: planDraft }[layout];
+  return { ...shared, ...plan(maxVhostQueues, windowSize, msixBar), draft: layout === 'draft' };
 }
 
 type OwnPlan = Pick<LayoutPlan, 'bars' | 'doorbells' | 'notifications' | 'window'>;
+
+function windowBar(size: number): BarDefinition {
+  return { index: WINDOW_BAR, size, kind: 'memory64', prefetchable: true };
+}
 
 /** BAR 2: doorbells and notifications. BAR 4: the window, from its first byte. */
 function planSplit(maxVhostQueues: number, windowSize: number, msixBar: BarDefinition): OwnPlan {
@@ -98,11 +110,11 @@ function planSplit(maxVhostQueues: number, windowSize: number, msixBar: BarDefin
       memory32(VIRTIO_BAR, 4 * PAGE),
       msixBar,
       memory32(DOORBELL_BAR, powerOfTwoAtLeast(notifications + PAGE)),
-      { index: SPLIT_WINDOW_BAR, size: windowSize, kind: 'memory64', prefetchable: true },
+      windowBar(windowSize),
     ],
     doorbells: { bar: DOORBELL_BAR, offset: 0, stride: SPLIT_STRIDE, count },
     notifications: { bar: DOORBELL_BAR, offset: notifications },
-    window: { bar: SPLIT_WINDOW_BAR, offset: 0 },
+    window: { bar: WINDOW_BAR, offset: 0 },
   };
 }
 
@@ -128,5 +140,29 @@ function planRfc(maxVhostQueues: number, windowSize: number, msixBar: BarDefinit
     doorbells: { bar: DOORBELL_BAR, offset: 0, stride: RFC_STRIDE, count },
     notifications: { bar: VIRTIO_BAR, offset: RFC_NOTIFICATIONS },
     window: { bar: DOORBELL_BAR, offset: window },
+  };
+}
+
+/**
+ * BAR 0 has everything but MSI-X and the window, which is all of BAR 4. The doorbells are registers
+ * of the notification structure, as those of rxq and txq before them.
+ */
+function planDraft(maxVhostQueues: number, windowSize: number, msixBar: BarDefinition): OwnPlan {
+  const count = doorbellCount(maxVhostQueues);
+  const notifications = pageAlign(DRAFT_DOORBELLS + count * NOTIFY_OFF_MULTIPLIER);
+  return {
+    bars: [
+      memory32(VIRTIO_BAR, powerOfTwoAtLeast(notifications + PAGE)),
+      msixBar,
+      windowBar(windowSize),
+    ],
+    doorbells: {
+      bar: VIRTIO_BAR,
+      offset: DRAFT_DOORBELLS,
+      stride: NOTIFY_OFF_MULTIPLIER,
+      count,
+    },
+    notifications: { bar: VIRTIO_BAR, offset: notifications },
+    window: { bar: WINDOW_BAR, offset: 0 },
   };
 }

@@ -2,6 +2,7 @@
  * `struct virtio_pci_common_cfg` as a field table (virtio 1.3 §4.1.4.3).
  */
 import { VIRTIO_MSI_NO_VECTOR } from '../virtio/constants.js';
+import type { AuxiliaryIndices } from '../virtio/ports.js';
 import type { QueueArea, QueueState } from './queue-state.js';
 import { RegisterFile, type Field } from './registers.js';
 
@@ -26,6 +27,8 @@ export interface CommonConfigModel {
   writeQueueVector(queue: QueueState, vector: number): void;
   enableQueue(queue: QueueState): void;
   resetQueue(queue: QueueState): void;
+  /** What indices behind those of the queues mean. */
+  readonly auxiliary: AuxiliaryIndices | undefined;
 }
 
 /** Compiles the table for one transport. The three selectors are its only storage. */
@@ -34,7 +37,7 @@ export function commonConfig(model: CommonConfigModel): RegisterFile {
     'virtio_pci_common_cfg',
     [
       ...deviceFields(model, (name) => registers.get(name)),
-      ...queueFields(model, () => model.queue(registers.get('queue_select'))),
+      ...queueFields(model, () => registers.get('queue_select')),
     ],
     COMMON_CONFIG_SIZE,
   );
@@ -78,7 +81,8 @@ function deviceFields(model: CommonConfigModel, selected: (name: string) => numb
 }
 
 /** "About a specific virtqueue": a selected queue that does not exist has size 0. */
-function queueFields(model: CommonConfigModel, queue: () => QueueState | undefined): Field[] {
+function queueFields(model: CommonConfigModel, select: () => number): Field[] {
+  const queue = (): QueueState | undefined => model.queue(select());
   const write = (effect: (queue: QueueState, value: number) => void) => (value: number) => {
     const selected = queue();
     if (selected) effect(selected, value);
@@ -96,8 +100,12 @@ function queueFields(model: CommonConfigModel, queue: () => QueueState | undefin
       name: 'queue_msix_vector',
       width: 2,
       writable: 0xffff,
-      get: () => queue()?.vector ?? VIRTIO_MSI_NO_VECTOR,
-      write: write((selected, vector) => model.writeQueueVector(selected, vector)),
+      get: () => queue()?.vector ?? model.auxiliary?.vector(select()) ?? VIRTIO_MSI_NO_VECTOR,
+      write: (vector) => {
+        const selected = queue();
+        if (selected) model.writeQueueVector(selected, vector);
+        else model.auxiliary?.setVector(select(), vector);
+      },
     },
     {
       name: 'queue_enable',
@@ -109,7 +117,11 @@ function queueFields(model: CommonConfigModel, queue: () => QueueState | undefin
         if (value === 1) model.enableQueue(selected);
       }),
     },
-    { name: 'queue_notify_off', width: 2, get: () => queue()?.index ?? 0 },
+    {
+      name: 'queue_notify_off',
+      width: 2,
+      get: () => queue()?.index ?? model.auxiliary?.notifyOff(select()) ?? 0,
+    },
     ...addressFields('queue_desc', queue),
     ...addressFields('queue_driver', queue),
     ...addressFields('queue_device', queue),

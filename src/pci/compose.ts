@@ -8,7 +8,12 @@ import {
   VIRTIO_PCI_CAP_NOTIFY_CFG,
   VIRTIO_PCI_MODERN_DEVICE_ID_BASE,
 } from '../virtio/constants.js';
-import type { GuestMemory, RegisterBlock, VirtioDevice } from '../virtio/ports.js';
+import type {
+  AuxiliaryIndices,
+  GuestMemory,
+  RegisterBlock,
+  VirtioDevice,
+} from '../virtio/ports.js';
 import { pciCfgCapability, virtioCapability, type VirtioCapability } from './capabilities.js';
 import type { CommandState, PciIds } from './config-space.js';
 import { PciFunction } from './function.js';
@@ -35,7 +40,8 @@ export interface VirtioPciOptions {
   /** Where the virtio structures start. `device` is left out for a device without configuration. */
   readonly structures: {
     readonly common: Placement;
-    readonly notify: Placement;
+    /** `length`: bytes that the capability covers, where blocks behind the queues' belong to it. */
+    readonly notify: Placement & { readonly length?: number };
     readonly isr: Placement;
     readonly device?: Placement;
   };
@@ -44,6 +50,8 @@ export interface VirtioPciOptions {
   readonly blocks?: readonly BlockPlacement[];
   /** Capabilities beside those of type 1 to 5, in this order after them. */
   readonly capabilities?: readonly VirtioCapability[];
+  /** What queue indices behind the virtqueues' mean, default nothing. */
+  readonly auxiliary?: AuxiliaryIndices;
   readonly onCommand?: (command: CommandState) => void;
   readonly logger?: Logger;
 }
@@ -61,7 +69,7 @@ export interface VirtioPciFunction {
 export function composeVirtioPciFunction(options: VirtioPciOptions): VirtioPciFunction {
   const logger = options.logger ?? silentLogger;
   const { device, memory, interrupts, ids } = options;
-  const transport = new VirtioPciTransport(device, memory, interrupts, logger);
+  const transport = new VirtioPciTransport(device, memory, interrupts, logger, options.auxiliary);
   const structures = virtioStructures(options, transport);
   const blocks = [...structures, ...(options.blocks ?? [])];
   const standard = structures.map(({ capability }) => capability);
@@ -101,13 +109,14 @@ function virtioStructures(options: VirtioPciOptions, transport: VirtioPciTranspo
   const { common, notify, isr, device } = options.structures;
   const structure = (
     cfgType: number,
-    at: Placement,
+    at: Placement & { readonly length?: number },
     block: RegisterBlock,
     multiplier?: number,
   ): Structure => {
-    const where = { bar: at.bar, offset: at.offset, length: block.size };
+    const where = { bar: at.bar, offset: at.offset };
     const tail = multiplier === undefined ? {} : { multiplier };
-    return { ...where, block, capability: { cfgType, ...where, ...tail } };
+    const capability = { cfgType, ...where, length: at.length ?? block.size, ...tail };
+    return { ...where, length: block.size, block, capability };
   };
   const list = [
     structure(VIRTIO_PCI_CAP_COMMON_CFG, common, transport.common),

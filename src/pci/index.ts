@@ -8,6 +8,7 @@ export { composeVirtioPciFunction } from './compose.js';
 export type { BlockPlacement, VirtioPciFunction, VirtioPciOptions } from './compose.js';
 export { PciFunction } from './function.js';
 export type { PciFunctionDescription, PciFunctionOptions } from './function.js';
+export { NOTIFY_OFF_MULTIPLIER } from './notify.js';
 export { FunctionInterrupts } from './interrupts.js';
 export type { InterruptOptions } from './interrupts.js';
 export type { MsixOwnership } from './msix.js';

@@ -18,7 +18,13 @@ import {
   VIRTIO_PCI_ISR_CONFIG,
   VIRTIO_PCI_ISR_QUEUE,
 } from '../virtio/constants.js';
-import type { DriverPort, GuestMemory, RegisterBlock, VirtioDevice } from '../virtio/ports.js';
+import type {
+  AuxiliaryIndices,
+  DriverPort,
+  GuestMemory,
+  RegisterBlock,
+  VirtioDevice,
+} from '../virtio/ports.js';
 import { writeStatus } from '../virtio/status.js';
 import { commonConfig, type CommonConfigModel } from './common-config.js';
 import type { FunctionInterrupts } from './interrupts.js';
@@ -60,6 +66,7 @@ export class VirtioPciTransport implements DriverPort {
     readonly memory: GuestMemory,
     private readonly interrupts: FunctionInterrupts,
     private readonly log: Logger,
+    private readonly auxiliary?: AuxiliaryIndices,
   ) {
     checkDevice(device);
     this.#queues = device.queueMaxSizes.map((size, index) => new QueueState(index, size));
@@ -136,6 +143,7 @@ export class VirtioPciTransport implements DriverPort {
       writeQueueVector: (queue, vector) => (queue.vector = this.#assignable(vector)),
       enableQueue: (queue) => this.#enableQueue(queue),
       resetQueue: (queue) => this.#resetQueue(queue),
+      auxiliary: this.auxiliary,
     };
   }
 

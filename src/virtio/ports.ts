@@ -88,3 +88,16 @@ export interface VirtioDevice {
   /** Device reset: cancel everything in flight, forget queues and features, before returning. */
   reset(): void;
 }
+
+/**
+ * Queue indices behind those of the virtqueues that stand for something else, which has a register
+ * among the queues' notifications and a vector as a queue has (draft 5 of "Vhost-user Device
+ * Backend", 5.14.7.5 and 5.14.7.6). num_queues does not count them, and their size is 0.
+ */
+export interface AuxiliaryIndices {
+  /** queue_notify_off, or undefined where an index stands for nothing. */
+  notifyOff(index: number): number | undefined;
+  /** queue_msix_vector. */
+  vector(index: number): number;
+  setVector(index: number, vector: number): void;
+}

@@ -4,12 +4,13 @@ import { readdirSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { LAYOUTS } from '../../src/hosts/layout.js';
 import { projectRoot } from '../support/paths.js';
 
 const run = promisify(execFile);
 const MAIN = join(projectRoot, 'dist/src/cli/main.js');
 
-for (const layout of ['split', 'rfc']) {
+for (const layout of LAYOUTS) {
   test.serial(`the demo with the built-in frontend, ${layout}`, async (t) => {
     const args = [
       'demo',

@@ -6,6 +6,7 @@ import {
   VHOST_USER_PROTOCOL_F_STATUS,
   featureBits,
 } from '../../src/vhost-user/index.js';
+import { LAYOUTS } from '../../src/hosts/layout.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from '../../src/virtio/ring-constants.js';
 import { assertEchoes, startRig, testDirectory } from './rig.js';
 
@@ -55,15 +56,19 @@ test.serial('a preset file is both the frontend RAM and the window', async (t) =
   await assertEchoes(t, frontend, 2000);
 });
 
-test.serial('the RFC layout', async (t) => {
-  const { connect } = await startRig(t, {
-    device: ['--window', 'size=64M', '--layout', 'rfc'],
-    queuePairs: 2,
+for (const layout of LAYOUTS) {
+  test.serial(`two queue pairs and their interrupts, layout ${layout}`, async (t) => {
+    const { connect, driver } = await startRig(t, {
+      device: ['--window', 'size=64M', '--layout', layout],
+      queuePairs: 2,
+      driver: { interrupts: true },
+    });
+    t.truthy(driver.kick(3), 'there are vectors for kicks');
+    const frontend = connect();
+    await frontend.start();
+    await assertEchoes(t, frontend, 500);
   });
-  const frontend = connect();
-  await frontend.start();
-  await assertEchoes(t, frontend, 500);
-});
+}
 
 const lesser: [string, { withoutFeatures?: bigint; withoutProtocolFeatures?: bigint }][] = [
   ['EVENT_IDX', { withoutFeatures: VIRTIO_F_EVENT_IDX }],

@@ -1,5 +1,6 @@
 import test from 'ava';
 import { rmSync } from 'node:fs';
+import { LAYOUTS } from '../../src/hosts/layout.js';
 import { native } from '../../src/native.js';
 import { region, table, u64 } from '../malformed/vhost-user-inputs.js';
 import { DEVICE_CONFIG, STATUS } from '../support/raw-guest.js';
@@ -99,7 +100,15 @@ test('window accesses across regions, holes and the end', async (t) => {
   await t.throwsAsync(guest.client.regionWrite(WINDOW, 2 ** 40, SHORT), { code: 'EINVAL' });
 });
 
-for (const layout of ['split', 'rfc'] as const) {
+/** Where each layout has its doorbells and its window of 4 KiB. */
+const PLACES = {
+  split: { doorbells: [2, 0], stride: 4, window: [4, 0] },
+  rfc: { doorbells: [2, 0], stride: 2, window: [2, 4096] },
+  draft: { doorbells: [0, 0x3008], stride: 4, window: [4, 0] },
+} as const;
+
+for (const layout of LAYOUTS) {
+  const { doorbells, stride, window } = PLACES[layout];
   for (const queues of [1, 1024]) {
     test(`${queues} vrings and the smallest window, ${layout}`, async (t) => {
       const args = ['--queues', String(queues)];
@@ -112,10 +121,10 @@ for (const layout of ['split', 'rfc'] as const) {
       const vring = Math.min(queues, 256) - 1;
       frontend.send(plain(SET_VRING_CALL, u64(vring)), [last]);
       await served(guest, SET_VRING_CALL);
-      guest.write(DOORBELLS, (layout === 'split' ? 4 : 2) * vring, 2, vring);
+      guest.write(doorbells[0], doorbells[1] + stride * vring, 2, vring);
       await signalled(last);
       t.is(await ask(guest, frontend, table(region(0, 4096)), [filledMemory(t, 4096, 0x44)]), 0n);
-      const [bar, at] = layout === 'split' ? [4, 0] : [2, 4096];
+      const [bar, at] = window;
       t.is(guest.read(bar, at + 4092, 4), 0x44444444);
       const two = [filledMemory(t, 4096, 1), filledMemory(t, 4096, 2)];
       const full = await ask(guest, frontend, table(region(0, 4096), region(8192, 4096)), two);

@@ -11,6 +11,7 @@ import {
 } from '../support/raw-guest.js';
 import {
   GET_FEATURES,
+  RESET_OWNER,
   ask,
   connectFrontend,
   ended,
@@ -187,7 +188,7 @@ test('rxq: without any buffer the frontend is not read, and loses nothing', asyn
   const { device, guest } = await rig(t, { rxBuffer: 0 });
   const frontend = connectFrontend(t, device);
   const count = 5000;
-  for (let i = 0; i < count; i++) frontend.send(plain(3));
+  for (let i = 0; i < count; i++) frontend.send(plain(RESET_OWNER));
   await until(() => guest.linkStatus === 3, 'the connection');
   const descriptors = device.descriptors;
   await sleep(100);

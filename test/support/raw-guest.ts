@@ -5,7 +5,7 @@ import { RawQueue } from './raw-queue.js';
 
 /** Regions of vfio-user: BARs are 0 to 5. */
 export const CONFIG_REGION = 7;
-/** Where both layouts have the virtio structures in BAR 0. */
+/** Where all layouts have the virtio structures in BAR 0. */
 export const COMMON = 0;
 export const ISR = 0x1000;
 export const DEVICE_CONFIG = 0x2000;

@@ -10,6 +10,7 @@ import { until } from './until.js';
 export const VHOST_USER_FRAMING = { headerSize: 12, lengthOffset: 8, lengthIncludesHeader: false };
 /** Requests of the vhost-user specification. */
 export const GET_FEATURES = 1;
+export const RESET_OWNER = 4;
 export const SET_MEM_TABLE = 5;
 export const SET_VRING_KICK = 12;
 export const SET_VRING_CALL = 13;

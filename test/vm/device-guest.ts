@@ -1,4 +1,5 @@
 import type { ExecutionContext } from 'ava';
+import type { Layout } from '../../src/hosts/layout.js';
 import type { GuestBuffer } from './guest-memory.js';
 import { GuestPci } from './guest-pci.js';
 import { GuestQueue } from './guest-queue.js';
@@ -10,8 +11,10 @@ import {
 } from './guest-virtio.js';
 import type { Vm } from './qemu.js';
 
-/** The RFC's id: vendor of virtio, device 0x1040 + 24. */
-export const DEVICE_ID = '1af4:1058';
+/** Vendor of virtio; device 0x1040 + 24, the RFC's, or 0x1040 + 32, the drafts'. */
+export function deviceId(layout: Layout): string {
+  return layout === 'draft' ? '1af4:1060' : '1af4:1058';
+}
 
 /** Capability types of virtio-vhost-user. */
 export const CAP_DOORBELL = 6;
@@ -45,8 +48,8 @@ export interface DriverResources {
 }
 
 /** Finds the device in the guest. */
-export async function openDevice(vm: Vm): Promise<GuestVirtio> {
-  const pci = await GuestPci.find(vm, DEVICE_ID);
+export async function openDevice(vm: Vm, layout: Layout): Promise<GuestVirtio> {
+  const pci = await GuestPci.find(vm, deviceId(layout));
   await pci.enable();
   return GuestVirtio.open(pci);
 }
@@ -85,8 +88,14 @@ export async function bringUp(
   return { rx, tx };
 }
 
+/** Draft 5: the window is a virtio_pci_cap64, doorbells and kick vectors have queue indices. */
+function isDraft(device: GuestVirtio): boolean {
+  return device.structure(CAP_SHARED_MEMORY).bytes.length === 24;
+}
+
 /** Stores into a call doorbell the way the drivers do: the queue's index, 16 bits. */
 export async function ringDoorbell(device: GuestVirtio, vring: number): Promise<void> {
+  if (isDraft(device)) return device.notify(2 * vring + 2);
   const { bar, offset, bytes } = device.structure(CAP_DOORBELL);
   const stride = bytes.readUInt32LE(16);
   await device.pci.write(bar, offset + vring * stride, 2, vring);
@@ -98,6 +107,11 @@ export async function setKickVector(
   vring: number,
   vector: number,
 ): Promise<number> {
+  if (isDraft(device)) {
+    await device.set('queueSelect', 2 * vring + 2);
+    await device.set('queueMsixVector', vector);
+    return device.get('queueMsixVector');
+  }
   const { bar, offset } = device.structure(CAP_NOTIFICATION);
   await device.pci.write(bar, offset, 2, vring);
   await device.pci.write(bar, offset + 2, 2, vector);

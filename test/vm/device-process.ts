@@ -3,10 +3,11 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { projectRoot } from '../support/paths.js';
 import { temporaryFolder, type TemporaryFolder } from '../support/temporary.js';
+import type { Layout } from '../../src/hosts/layout.js';
 import { deferred, within, type Deferred } from './deferred.js';
 
 export interface DeviceProcessOptions {
-  readonly layout: 'split' | 'rfc';
+  readonly layout: Layout;
   /** The `--window` option's value. */
   readonly window: string;
   readonly uuid?: string;

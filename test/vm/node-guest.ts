@@ -2,9 +2,10 @@ import type { ExecutionContext } from 'ava';
 import { join } from 'node:path';
 import { NetFrontend } from '../../src/frontend/net-frontend.js';
 import { runTraffic } from '../../src/frontend/traffic.js';
+import type { Layout } from '../../src/hosts/layout.js';
 import { NODE_GUEST_MEMORY } from '../support/node-guest-image.js';
 import type { VmKit } from '../support/vm-kit.js';
-import { DEVICE_ID } from './device-guest.js';
+import { deviceId } from './device-guest.js';
 import { DeviceProcess } from './device-process.js';
 import { GuestPci } from './guest-pci.js';
 import { vfioUserArguments } from './qemu-arguments.js';
@@ -21,7 +22,7 @@ export interface NodeGuest {
 }
 
 export interface NodeGuestOptions {
-  readonly layout: 'split' | 'rfc';
+  readonly layout: Layout;
   readonly iommu: boolean;
 }
 
@@ -53,7 +54,7 @@ export async function bootNodeGuest(
     if (!t.passed) t.log(vm.log, device.log);
     await vm.close();
   });
-  const pci = await GuestPci.find(vm, DEVICE_ID);
+  const pci = await GuestPci.find(vm, deviceId(layout));
   // Newer kernels have virtio-pci built in, and it takes the id.
   if ((await pci.describe()).driver !== '-') await pci.unbind();
   return { vm, pci, device, preset, uuid: UUID };

@@ -10,7 +10,7 @@ import { native as defaultNative } from '../../native.js';
 import { FunctionInterrupts } from '../../pci/index.js';
 import { SocketEndpoint } from '../../tunnel/index.js';
 import { Cleanup } from '../cleanup.js';
-import { DEFAULT_PCI_ID, createFunction } from '../function.js';
+import { createFunction, defaultPciId } from '../function.js';
 import type { LayoutPlan } from '../layout.js';
 import { planLayout } from '../layout.js';
 import { VirtioVhostUserFunction } from './function.js';
@@ -47,7 +47,8 @@ function assemble(
 ): VirtioVhostUserFunction {
   const logger = options.logger ?? silentLogger;
   const maxVhostQueues = options.maxVhostQueues ?? DEFAULT_MAX_VHOST_QUEUES;
-  const plan = planLayout(options.layout ?? 'split', maxVhostQueues, options.window.size);
+  const { layout = 'split' } = options;
+  const plan = planLayout(layout, maxVhostQueues, options.window.size);
   const uuid = options.uuid === undefined ? randomUuid() : parseUuid(options.uuid);
   const report: { to?: VirtioVhostUserFunction } = {};
   const failed = (error: unknown): void => {
@@ -79,7 +80,7 @@ function assemble(
   const device = new VhostUserDevice({ native, host, endpoint, uuid, maxVhostQueues, logger });
   cleanup.defer(() => device.close());
   endpoint.open();
-  const id = options.pciId ?? DEFAULT_PCI_ID;
+  const id = options.pciId ?? defaultPciId(layout);
   const shared = { device, plan, memory, interrupts, id, logger };
   const pci = createFunction({ ...shared, window: window.block });
   const place = { ...plan.window, size: window.size };

@@ -7,7 +7,7 @@ import { FunctionInterrupts } from '../../pci/index.js';
 import { SocketEndpoint } from '../../tunnel/index.js';
 import { DEFAULT_MAX_VHOST_QUEUES } from '../../device/constants.js';
 import type { Cleanup } from '../cleanup.js';
-import { DEFAULT_PCI_ID, createFunction } from '../function.js';
+import { createFunction, defaultPciId } from '../function.js';
 import type { LayoutPlan } from '../layout.js';
 import { planLayout, powerOfTwoAtLeast } from '../layout.js';
 import { DmaMemory } from './dma.js';
@@ -70,7 +70,7 @@ export function assembleFunction(
 
   const dma = new DmaMemory(native, () => hooks.guestMemoryLost());
   cleanup.defer(() => dma.clear());
-  const id = options.pciId ?? DEFAULT_PCI_ID;
+  const id = options.pciId ?? defaultPciId(options.layout);
   const shared = { device, plan, interrupts, id, logger };
   const pci = createFunction({ ...shared, memory: dma.memory, window: window.block });
   const vfioDevice = new FunctionDevice({

@@ -6,7 +6,7 @@ import { hugepagesMissing, reserveHugepages, type Hugepages } from '../../suppor
 import { temporaryFolder } from '../../support/temporary.js';
 import { until } from '../../support/until.js';
 import { scenarioKits } from '../../support/vm-kit.js';
-import { DEVICE_ID } from '../device-guest.js';
+import { deviceId } from '../device-guest.js';
 import { GuestPci, listFunctions } from '../guest-pci.js';
 import { bytes, type GuestMemory } from '../qemu-arguments.js';
 import type { Vm, VmOptions } from '../qemu.js';
