@@ -1,6 +1,10 @@
 import test from 'ava';
 
-import { Rig, settle } from './rig.js';
+import { FRONTEND_POLICY } from '../../src/tunnel/index.js';
+import { frontendMessages, type MessageDescriptor } from '../../src/vhost-user/index.js';
+import { frontendReplies, frontendRequests, type Vector } from '../vhost-user/vectors.js';
+import * as rig from './rig.js';
+import { Rig, settle, u64 } from './rig.js';
 
 /**
  * A big-endian machine: native order on its socket, little-endian towards the guest. Every message
@@ -95,4 +99,102 @@ test('a refusal is in the order of the socket', (t) => {
   r.forget();
   r.frontend(be('00000063 00000009 00000000'));
   t.deepEqual(r.traffic().frontend, [be('00000063 00000005 00000008 0000000000000001')]);
+});
+
+type Order = 'LE' | 'BE';
+
+/** A whole message in the order of its payload. */
+function message(order: Order, request: number, flags: number, payload: string): string {
+  const bytes = Buffer.alloc(12);
+  const words = [request, rig.VERSION | flags, payload.length / 2];
+  words.forEach((word, i) =>
+    order === 'LE' ? bytes.writeUInt32LE(word, 4 * i) : bytes.writeUInt32BE(word, 4 * i),
+  );
+  return bytes.toString('hex') + payload;
+}
+
+const REGION = be('0000000200000000 0000000010000000 0000000100000000 0000000000000000');
+
+/** A frontend that has accepted all that it was offered, and has memory at user address 4 GiB. */
+async function negotiated(): Promise<Rig> {
+  const r = new Rig({ order: 'BE' }, 512);
+  for (const [get, set, value] of [
+    [rig.GET_FEATURES, rig.SET_FEATURES, rig.ALL_FEATURES],
+    [rig.GET_PROTOCOL_FEATURES, rig.SET_PROTOCOL_FEATURES, rig.ALL_PROTOCOL_FEATURES],
+  ] as const) {
+    r.frontend(message('BE', get, 0, ''));
+    r.guest(message('LE', get, rig.REPLY, u64(value)));
+    const offered = r.traffic().frontend[0]?.slice(24) ?? '';
+    r.frontend(message('BE', set, 0, offered));
+  }
+  r.frontend(message('BE', rig.SET_MEM_TABLE, 0, `0000000100000000${REGION}`), 1);
+  await settle();
+  return r.forget();
+}
+
+/** What the guest sees of a payload: with the places of the fake window. */
+function shown(name: string, le: string): string {
+  if (name === 'SET_MEM_TABLE') {
+    const regions = le.slice(16).match(/.{64}/g) ?? [];
+    const places = regions.map((one, i) => one.slice(0, 48) + u64(0xabc000n + BigInt(i)));
+    return le.slice(0, 16) + places.join('');
+  }
+  if (name === 'ADD_MEM_REG' || name === 'REM_MEM_REG') return le.slice(0, -16) + u64(0xabc000n);
+  if (name === 'SET_INFLIGHT_FD') return le.slice(0, 16) + u64(0x1fffe000n) + le.slice(32);
+  return name === 'SET_LOG_BASE' ? le.slice(0, -16) + u64(0xdef000n) : le;
+}
+
+/** QEMU's structure of a crypto session is its own: who does not know it cannot swap it. */
+const UNSWAPPABLE = ['CREATE_CRYPTO_SESSION', 'CLOSE_CRYPTO_SESSION'];
+const SUCCESS: Vector = { le: u64(0n), be: u64(0n), value: 0n, text: '' };
+const passed = Object.entries(FRONTEND_POLICY).flatMap(([name, { treatment }]) =>
+  ['refuse', 'provide'].includes(treatment) || UNSWAPPABLE.includes(name) ? [] : [name],
+);
+
+for (const name of passed) {
+  const descriptor: MessageDescriptor = frontendMessages[name as keyof typeof frontendMessages];
+  const { id, fds, fdCount } = descriptor;
+  // The bare address of a log without LOG_SHMFD is refused in any order.
+  const requests = frontendRequests[name]!.filter(({ text }) => !text.startsWith('base='));
+
+  test(`${name} is big-endian on the socket and little-endian towards the guest`, async (t) => {
+    for (const request of requests) {
+      for (const reply of frontendReplies[name] ?? [SUCCESS]) {
+        const r = await negotiated();
+        const count = fdCount?.(request.value) ?? fds.min;
+        r.frontend(message('BE', id, rig.NEED_REPLY, be(request.be)), count);
+        await settle();
+        const expected = message('LE', id, rig.NEED_REPLY, shown(name, be(request.le)));
+        t.deepEqual(r.traffic(), { guest: [expected], frontend: [] }, request.text);
+        r.guest(message('LE', id, rig.REPLY, be(reply.le)));
+        const answer = message('BE', id, rig.REPLY, be(reply.be));
+        t.deepEqual(r.traffic(), { guest: [], frontend: [answer] }, request.text);
+        t.is(r.closedWith, undefined);
+      }
+    }
+  });
+}
+
+test('what nobody can swap is not offered, and refused', async (t) => {
+  for (const name of UNSWAPPABLE) {
+    const r = await negotiated();
+    const { id } = frontendMessages[name as keyof typeof frontendMessages];
+    r.frontend(message('BE', id, rig.NEED_REPLY, be(frontendRequests[name]![0]!.be)));
+    t.deepEqual(r.backend.guest, []);
+    t.like(r.log.at(-1)?.fields, { code: 'NOT_NEGOTIATED' });
+  }
+});
+
+test('the messages whose payload is the same in both orders are those of bytes', (t) => {
+  const numbers = /[1-9a-f]/;
+  const vectors = [...Object.entries(frontendRequests), ...Object.entries(frontendReplies)];
+  const unswapped = vectors.flatMap(([name, list]) =>
+    list.some(({ le, be: swapped }) => le === swapped && numbers.test(le)) ? [name] : [],
+  );
+  // A MAC address, QEMU's structures, a UUID. Configuration space is bytes behind three numbers.
+  t.deepEqual([...new Set(unswapped)].sort(), [
+    'CREATE_CRYPTO_SESSION',
+    'GET_SHARED_OBJECT',
+    'SEND_RARP',
+  ]);
 });

@@ -137,7 +137,7 @@ test('every payload refuses the sizes one below and one above its vectors', (t) 
 });
 
 test('a padded and a packed inflight description mean the same', (t) => {
-  const packed = bytesOf('0020000000000000 0010000000000000 0200 0001');
+  const packed = bytesOf('0050000000000000 0010000000000000 0200 0001');
   t.deepEqual(
     frontendMessages.GET_INFLIGHT_FD.request.decode(packed, 'LE'),
     frontendRequests['GET_INFLIGHT_FD']?.[0]?.value as never,

@@ -68,10 +68,10 @@ const config: Vector = {
   text: 'offset=4 size=6 flags=0x0',
 };
 const inflight: Vector = {
-  le: '0020000000000000 0010000000000000 0200 0001 00000000',
-  be: '0000000000002000 0000000000001000 0002 0100 00000000',
-  value: { mmapSize: 0x2000n, mmapOffset: 0x1000n, numQueues: 2, queueSize: 256 },
-  text: 'mmapSize=0x2000 mmapOffset=0x1000 numQueues=2 queueSize=256',
+  le: '0050000000000000 0010000000000000 0200 0001 00000000',
+  be: '0000000000005000 0000000000001000 0002 0100 00000000',
+  value: { mmapSize: 0x5000n, mmapOffset: 0x1000n, numQueues: 2, queueSize: 256 },
+  text: 'mmapSize=0x5000 mmapOffset=0x1000 numQueues=2 queueSize=256',
 };
 const uuid = same(
   '00112233445566778899aabbccddeeff',
