@@ -88,7 +88,7 @@ export const FEATURE_POLICY = {
   GPA_ADDRESSES: mask(
     c.VHOST_USER_PROTOCOL_F_GPA_ADDRESSES,
     test.OFFERED,
-    "belongs to the backend channel's memory requests",
+    'ring addresses would be guest addresses; what is checked here are user addresses',
   ),
   SHMEM: mask(c.VHOST_USER_PROTOCOL_F_SHMEM, test.OFFERED, 'a guest has no fds to send'),
 } as const satisfies Readonly<Record<string, FeaturePolicy>>;

@@ -1,8 +1,4 @@
-/**
- * Numbers of the vhost-user protocol, spelled as QEMU's docs/interop/vhost-user.rst spells them.
- * Where the document is behind QEMU's own header (requests 44, 9 and 10, feature bits 20-22), the
- * header is followed.
- */
+/** Numbers of the vhost-user protocol, spelled as docs/interop/vhost-user.rst of QEMU 11.1 does. */
 
 /* Header: request u32, flags u32, size u32. */
 export const VHOST_USER_HDR_SIZE = 12;
@@ -92,7 +88,7 @@ export const VHOST_USER_PROTOCOL_F_SHARED_OBJECT = 18;
 export const VHOST_USER_PROTOCOL_F_DEVICE_STATE = 19;
 export const VHOST_USER_PROTOCOL_F_GET_VRING_BASE_INFLIGHT = 20;
 export const VHOST_USER_PROTOCOL_F_GPA_ADDRESSES = 21;
-/** QEMU 11.1; rust-vmm's crates use bit 21 for it. */
+/** SHMEM_MAP in the document's list; older crates of rust-vmm use bit 21 for it. */
 export const VHOST_USER_PROTOCOL_F_SHMEM = 22;
 
 /* Feature bit numbers that mean something to the protocol itself. */

@@ -19,8 +19,9 @@ function numbered(first: number, names: string): string[] {
 }
 
 /**
- * Numbers and names, written down apart from the constants: features 0-19, requests 1-43 and back-end
- * requests 1-8 are in QEMU's docs/interop/vhost-user.rst, the later ones in QEMU 11.1.
+ * Numbers and names, written down apart from the constants: all that docs/interop/vhost-user.rst of
+ * QEMU 11.1 has. (Its list of feature bits calls bit 4 MTU and bit 22 SHMEM_MAP, its text NET_MTU
+ * and SHMEM.)
  */
 export const SPECIFIED: Readonly<Record<Kind, readonly string[]>> = {
   feature: numbered(

@@ -169,7 +169,7 @@ async function look(
   owner: Tenant,
 ): Promise<{ readonly equal: number; readonly nonzero: number }> {
   const { vm, services } = running().appliance;
-  const functions = (await listFunctions(vm)).filter(({ id }) => id === DEVICE_ID);
+  const functions = (await listFunctions(vm)).filter(({ id }) => id === deviceId('split'));
   const found = functions[window];
   const size = services[window]?.memory.size;
   if (found === undefined || size === undefined) throw new Error(`there is no device ${window}`);
