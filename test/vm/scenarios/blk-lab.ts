@@ -87,8 +87,12 @@ export class BlkLab implements Lab {
     return join(this.options.folder, `disk-${index}`);
   }
 
-  /** Boots a frontend VM, and waits until it has read from its disk, which it calls vda. */
+  /**
+   * Boots a frontend VM, in place of an earlier one, and waits until it has read from its disk, which
+   * it calls vda.
+   */
   async startFrontend(index: number, options: VmOptions = {}): Promise<Vm> {
+    await this.stopFrontend(index);
     const { device, memory } = this.appliance.service(index);
     const boot = async (): Promise<Vm> => {
       const vm = await Vm.start(this.kits.frontend, {
