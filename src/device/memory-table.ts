@@ -77,7 +77,7 @@ export class MemoryTable {
         return undefined;
       }
       const kept = this.#entries.filter((entry) => entry.role !== undefined);
-      return { kept, placed: placeRegions(this.window, kept, fresh) };
+      return { kept, placed: this.#place(kept, fresh) };
     });
     return packForGuest(added ?? this.#table).map(tellGuest);
   }
@@ -96,7 +96,7 @@ export class MemoryTable {
         return undefined;
       }
       checkOverlaps([...this.#table.map((entry) => entry.region), ...fresh]);
-      return { kept: this.#entries, placed: placeRegions(this.window, this.#entries, fresh) };
+      return { kept: this.#entries, placed: this.#place(this.#entries, fresh) };
     });
     return added && tellAbsolute(added[0], region);
   }
@@ -189,6 +189,17 @@ export class MemoryTable {
 
   get #table(): readonly Entry[] {
     return this.#entries.filter(({ role }) => role === undefined);
+  }
+
+  #place(kept: readonly Entry[], fresh: readonly CheckedRegion[]): Planned[] {
+    try {
+      return placeRegions(this.window, kept, fresh);
+    } catch (error) {
+      const inflight = kept.find(({ role }) => role === 'inflight');
+      if (!(error instanceof VvuError) || error.code !== 'WINDOW_FULL' || !inflight) throw error;
+      const what = `${inflight.region.length} bytes at its end are the in-flight buffer`;
+      throw new VvuError(error.code, error.scope, `${error.message}, of which ${what}`);
+    }
   }
   /** @returns what was added, or undefined when the plan is to change nothing */
   async #change(

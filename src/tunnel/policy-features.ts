@@ -90,5 +90,9 @@ export const FEATURE_POLICY = {
     test.OFFERED,
     'ring addresses would be guest addresses; what is checked here are user addresses',
   ),
-  SHMEM: mask(c.VHOST_USER_PROTOCOL_F_SHMEM, test.OFFERED, 'a guest has no fds to send'),
+  SHMEM: mask(
+    c.VHOST_USER_PROTOCOL_F_SHMEM,
+    test.OFFERED,
+    "it maps files of the backend's: here the appliance's RAM, which is not shared",
+  ),
 } as const satisfies Readonly<Record<string, FeaturePolicy>>;

@@ -60,6 +60,15 @@ test('a table that comes after it begins where the window begins', async (t) => 
   );
 });
 
+test('memory that fits but for the buffer is refused, and the log says why', async (t) => {
+  const { fds, table, region } = setup();
+  const { fd } = await table.createInflight(4096);
+  fds.native.closeFd(fd);
+  const whole = table.set([region(0n, SIZE)]);
+  await t.throwsAsync(whole, { code: 'WINDOW_FULL', message: /4096 bytes .* in-flight buffer$/ });
+  t.is(fds.open.size, 1);
+});
+
 test('a log lies behind the table and before the buffer', async (t) => {
   const { table, region, kept } = setup();
   await table.createInflight(4096);

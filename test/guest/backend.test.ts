@@ -94,10 +94,18 @@ class Peer {
     this.send(5, u32(1, 0) + u64(0, 0x10000, 0x7f0000000000, 0));
   }
 
-  ring(index: number): void {
+  /** The frontend is gone, and the next one there. */
+  reconnect(): void {
+    this.device.disconnect();
+    this.driver.poll();
+    this.device.connect();
+    this.driver.poll();
+  }
+
+  ring(index: number, position = 0): void {
     const base = 0x7f0000000000 + index * 0x1000;
     this.send(8, u32(index, 4));
-    this.send(10, u32(index, 0));
+    this.send(10, u32(index, position));
     this.send(9, u32(index, 0) + u64(base, base + 0x200, base + 0x100, 0));
     this.send(13, u64(index));
     this.send(12, u64(index));
@@ -336,6 +344,42 @@ test('configuration space, status, MTU and resets', (t) => {
   t.is(peer.ack(34), 0);
   t.deepEqual(peer.model.log.slice(4), ['start 0', 'stop 0']);
 });
+
+for (const [what, orderly] of [
+  ['after GET_VRING_BASE it brings the position back', true],
+  ['of one that vanished it knows nothing, and the used ring tells', false],
+] as const) {
+  test(`a frontend that comes again goes on where the ring was: ${what}`, (t) => {
+    const peer = new Peer();
+    const start = (position: number): BackendQueue | undefined => {
+      peer.negotiate();
+      peer.memory();
+      peer.ring(0, position);
+      return peer.model.queues.get(0);
+    };
+    const first = start(0);
+    const { bytes } = peer.device.window;
+    bytes.writeBigUInt64LE(0x5000n, 0);
+    bytes.writeUInt32LE(5, 8);
+    bytes.writeUInt16LE(3, 0x102);
+    for (let count = 0; count < 3; count++) {
+      const chain = first?.ring.pop();
+      if (chain) first?.ring.push(chain, 0);
+    }
+    first?.flush();
+    let position = 0;
+    if (orderly) {
+      t.deepEqual(peer.send(11, u32(0, 0)), [u32(11, 5, 8) + u32(0, 3)]);
+      position = 3;
+    }
+    peer.reconnect();
+    const { ring } = start(position) ?? {};
+    t.deepEqual(ring?.position, { available: 3, used: 3 });
+    bytes.writeUInt16LE(4, 0x102);
+    t.is(ring?.pop()?.head, 0);
+    t.is(ring?.pop(), undefined, 'nothing is served twice');
+  });
+}
 
 test('without protocol features rings are enabled at once', (t) => {
   const peer = new Peer();
