@@ -18,9 +18,11 @@ export interface Service {
 
 /** What a guest under TCG must have for DPDK, which needs SSE 4.2. */
 const CPU = ['-cpu', 'max'];
-const BRIDGE_TIMEOUT = 120_000;
-const BACKEND_TIMEOUT = 60_000;
+const BRIDGE_TIMEOUT = 300_000;
+const BACKEND_TIMEOUT = 180_000;
 const CHECK_EVERY = 1_000;
+/** Of each program's output in an error report; testpmd's statistics go on for ever. */
+const LOG_LINES = 120;
 
 function uuidOf(index: number): string {
   return `6a1b2c3d-0011-2233-4455-66778899aa${String(index).padStart(2, '0')}`;
@@ -169,7 +171,8 @@ export class Appliance {
   async log(): Promise<string> {
     const parts = this.services.map(({ device }) => device.log);
     for (const program of [this.bridge, this.backend]) {
-      parts.push((await program?.log().catch((error: unknown) => String(error))) ?? '');
+      const text = (await program?.log().catch((error: unknown) => String(error))) ?? '';
+      parts.push(text.split('\n').slice(-LOG_LINES).join('\n'));
     }
     return [...parts, this.#vm?.log ?? ''].join('\n');
   }

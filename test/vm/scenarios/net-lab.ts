@@ -44,8 +44,9 @@ export class NetLab implements Lab {
     const lab = new NetLab(appliance, kits, options);
     try {
       lab.#say('the appliance VM is up, with two devices', began);
-      await startTestpmd(appliance, { queuePairs, forward: 'io' });
+      // First what needs a processor to start, then what takes one for itself.
       await appliance.startBridge();
+      await startTestpmd(appliance, { queuePairs, forward: 'io' });
       lab.#say('vvu bridge and DPDK testpmd run in it', began);
       await lab.startFrontends(queuePairs);
       lab.#say('both frontend VMs are up', began);
