@@ -3,7 +3,8 @@ import type { ExecutionContext } from 'ava';
 import type { PciAccess } from '../../src/guest/pci-access.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
 import { testDirectory } from '../guest/rig.js';
-import { startMachine } from '../hosts/in-process-access.js';
+import { Machine } from '../support/machine.js';
+import { MachineAccess } from '../support/machine-access.js';
 import { DeviceProcess } from '../vm/device-process.js';
 
 /** A device as the contract suite sees it, whatever host shows it. */
@@ -23,9 +24,9 @@ const inProcess = (['segments', 'accessor'] as const).flatMap((memory) =>
     name: `in-process, memory by ${memory}, window ${window}`,
     start: (t) => {
       const vhostUser = join(testDirectory(t), 'vhost-user');
-      const machine = startMachine(vhostUser, { memory, window });
+      const machine = new Machine(vhostUser, { memory, window });
       t.teardown(() => machine.close());
-      return Promise.resolve({ access: machine.access, vhostUser });
+      return Promise.resolve({ access: new MachineAccess(machine), vhostUser });
     },
   })),
 );

@@ -12,13 +12,14 @@ import { createVirtioVhostUserDevice } from '../../src/hosts/in-process/index.js
 import { native } from '../../src/native.js';
 import { assertEchoes, testDirectory } from '../guest/rig.js';
 import { until } from '../support/until.js';
-import { startMachine, WINDOW_BYTES } from './in-process-access.js';
+import { Machine } from '../support/machine.js';
+import { MachineAccess } from '../support/machine-access.js';
 
 for (const memory of ['segments', 'accessor'] as const) {
   for (const window of ['mapped', 'trapped'] as const) {
     test(`packets are echoed: memory by ${memory}, window ${window}; twice`, async (t) => {
       const path = join(testDirectory(t), 'vhost-user');
-      const machine = startMachine(path, { memory, window });
+      const machine = new Machine(path, { memory, window });
       t.teardown(() => machine.close());
       const shown: boolean[] = [];
       machine.device.on('memory-table', (regions) =>
@@ -27,7 +28,7 @@ for (const memory of ['segments', 'accessor'] as const) {
       const seen: string[] = [];
       machine.device.on('frontend-connected', () => seen.push('connected'));
       machine.device.on('frontend-disconnected', () => seen.push('disconnected'));
-      const driver = new VvuDriver(machine.access);
+      const driver = new VvuDriver(new MachineAccess(machine));
       const echo = new NetEcho(1);
       new VhostUserBackend(driver, echo);
       driver.start();
@@ -52,30 +53,6 @@ for (const memory of ['segments', 'accessor'] as const) {
     });
   }
 }
-
-test('what is no PCI access reads all ones', (t) => {
-  const path = join(testDirectory(t), 'vhost-user');
-  const machine = startMachine(path, { memory: 'accessor', window: 'trapped' });
-  const { device } = machine;
-  t.teardown(() => machine.close());
-  const id = Buffer.alloc(4);
-  device.configRead(0, id);
-  t.is(id.readUInt32LE(0), 0x1058_1af4);
-  t.is(device.bars.find(({ index }) => index === 4)?.size, WINDOW_BYTES);
-  for (const [bar, offset, width] of [
-    [0, 0, 3],
-    [0, -1, 1],
-    [0, 0.5, 1],
-    [4, WINDOW_BYTES - 2, 4],
-    [3, 0, 4],
-    [9, 0, 1],
-  ] as const) {
-    const target = Buffer.alloc(width);
-    device.barRead(bar, offset, target);
-    t.true(target.every((byte) => byte === 0xff));
-    t.notThrows(() => device.barWrite(bar, offset, target));
-  }
-});
 
 test('options that cannot be met are refused with a code', (t) => {
   const path = join(testDirectory(t), 'vhost-user');
@@ -116,6 +93,7 @@ test('options of the wrong shape are refused with the name of the option', (t) =
     [{ ...right, interrupts: { msix: 1 } }, 'interrupts.msix'],
     [{ ...right, window: { size: 1 << 20, map: () => undefined } }, 'window'],
     [{ ...right, window: { size: '1M' } }, 'window.size'],
+    [{ ...right, window: { size: 1 << 20, timeoutMs: 0 } }, 'window.timeoutMs'],
     [{ ...right, vhostUserPath: '' }, 'vhostUserPath'],
     [{ ...right, maxVhostQueues: 1025 }, 'maxVhostQueues'],
     [{ ...right, pciId: { vendor: 0x1_0000, device: 0 } }, 'pciId.vendor'],

@@ -1,5 +1,11 @@
 import type { NativeMemory } from '../../src/native.js';
 
+/** The driver's memory by offset. */
+export type RawMemory = Pick<
+  NativeMemory,
+  'read' | 'write' | 'fill' | 'loadU16' | 'loadU32' | 'storeU16'
+>;
+
 const DESCRIPTORS = 0;
 const AVAIL = 0x1000;
 const USED = 0x2000;
@@ -17,7 +23,7 @@ export class RawQueue {
 
   /** The queue lies `offset` bytes into `memory`, whose first byte is at address `base`. */
   constructor(
-    private readonly memory: NativeMemory,
+    private readonly memory: RawMemory,
     private readonly base: number,
     private readonly offset: number,
   ) {}

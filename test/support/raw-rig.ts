@@ -4,6 +4,7 @@ import { native } from '../../src/native.js';
 import { RawPeer } from '../malformed/raw-peer.js';
 import { request, u32, u64 } from '../malformed/vhost-user-inputs.js';
 import { DeviceProcess, type DeviceProcessOptions } from '../vm/device-process.js';
+import type { RawDriver } from './raw-driver.js';
 import { RawGuest, type GuestSetup } from './raw-guest.js';
 import { until } from './until.js';
 
@@ -45,6 +46,11 @@ export interface RigOptions extends Partial<DeviceProcessOptions> {
   readonly setup?: GuestSetup;
 }
 
+/** Where frontends connect to a device, whatever it runs in. */
+export interface Frontends {
+  readonly vhostUser: string;
+}
+
 /** A device process with a hand-driven guest, which is up and waits for frontends. */
 export interface RawRig {
   readonly device: DeviceProcess;
@@ -78,7 +84,7 @@ export async function startRawRig(t: ExecutionContext, options: RigOptions = {})
   return { device, guest };
 }
 
-export function connectFrontend(t: ExecutionContext, device: DeviceProcess): RawPeer {
+export function connectFrontend(t: ExecutionContext, device: Frontends): RawPeer {
   const frontend = new RawPeer(device.vhostUser, VHOST_USER_FRAMING);
   t.teardown(() => frontend.close());
   return frontend;
@@ -89,7 +95,7 @@ export function connectFrontend(t: ExecutionContext, device: DeviceProcess): Raw
  * features, with the configuration that GET_CONFIG brought along, or with 0.
  * @returns the messages
  */
-export function serveGuest(guest: RawGuest): Buffer[] {
+export function serveGuest(guest: RawDriver): Buffer[] {
   const messages: Buffer[] = [];
   for (let message = guest.receive(); message; message = guest.receive()) {
     messages.push(message);
@@ -108,7 +114,7 @@ export function serveGuest(guest: RawGuest): Buffer[] {
 
 /** The frontend asks, the guest serves, and the value of the reply comes back. */
 export async function ask(
-  guest: RawGuest,
+  guest: RawDriver,
   frontend: RawPeer,
   bytes: Buffer,
   fds: readonly number[] = [],
@@ -122,21 +128,24 @@ export async function ask(
 }
 
 /** Negotiates acknowledgements. */
-export async function negotiate(guest: RawGuest, frontend: RawPeer): Promise<void> {
+export async function negotiate(guest: RawDriver, frontend: RawPeer): Promise<void> {
   await ask(guest, frontend, plain(GET_FEATURES));
   await ask(guest, frontend, plain(GET_PROTOCOL_FEATURES));
   frontend.send(plain(SET_PROTOCOL_FEATURES, u64(PROTOCOL_FEATURES)));
 }
 
 /** A frontend whose messages all reach the guest that is given: it has negotiated. */
-export async function connectNegotiated(t: ExecutionContext, rig: RawRig): Promise<RawPeer> {
+export async function connectNegotiated(
+  t: ExecutionContext,
+  rig: { readonly device: Frontends; readonly guest: RawDriver },
+): Promise<RawPeer> {
   const frontend = connectFrontend(t, rig.device);
   await negotiate(rig.guest, frontend);
   return frontend;
 }
 
 /** Waits until the guest has served a message with this id. */
-export async function served(guest: RawGuest, id: number): Promise<void> {
+export async function served(guest: RawDriver, id: number): Promise<void> {
   await until(() => serveGuest(guest).some((m) => m.readUInt32LE(0) === id), `message ${id}`);
 }
 

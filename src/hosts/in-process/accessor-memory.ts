@@ -1,5 +1,6 @@
 import { VvuError } from '../../errors.js';
 import type { GuestMemory } from '../../virtio/ports.js';
+import type { Guard } from './failures.js';
 import type { MemoryAccessor } from './options.js';
 
 /**
@@ -7,7 +8,10 @@ import type { MemoryAccessor } from './options.js';
  * thread, so program order is the order that both see, and a fence has nothing to do.
  */
 export class AccessorMemory implements GuestMemory {
-  constructor(private readonly accessor: MemoryAccessor) {}
+  constructor(
+    private readonly accessor: MemoryAccessor,
+    private readonly guard: Guard,
+  ) {}
 
   read(iova: number, length: number): Buffer {
     const bytes = Buffer.alloc(length);
@@ -16,11 +20,11 @@ export class AccessorMemory implements GuestMemory {
   }
 
   readInto(iova: number, target: Uint8Array): void {
-    if (!this.accessor.read(iova, target)) throw unmapped(iova, 'readable');
+    if (!this.guard(() => this.accessor.read(iova, target))) throw unmapped(iova, 'readable');
   }
 
   write(iova: number, bytes: Uint8Array): void {
-    if (!this.accessor.write(iova, bytes)) throw unmapped(iova, 'writable');
+    if (!this.guard(() => this.accessor.write(iova, bytes))) throw unmapped(iova, 'writable');
   }
 
   loadU16(iova: number): number {

@@ -1,38 +1,39 @@
+import { systemClock } from '../../clock.js';
 import { DEFAULT_MAX_VHOST_QUEUES } from '../../device/constants.js';
 import { VhostUserDevice } from '../../device/device.js';
 import { formatUuid, parseUuid, randomUuid } from '../../device/identity.js';
 import type { DoorbellHost } from '../../device/ports.js';
-import { errorMessage } from '../../errors.js';
 import type { Logger } from '../../log.js';
 import { silentLogger } from '../../log.js';
-import type { Native } from '../../native.js';
-import { native as defaultNative } from '../../native.js';
+import { native } from '../../native.js';
 import { FunctionInterrupts } from '../../pci/index.js';
 import { SocketEndpoint } from '../../tunnel/index.js';
 import { Cleanup } from '../cleanup.js';
 import { createFunction, defaultPciId } from '../function.js';
 import type { LayoutPlan } from '../layout.js';
 import { planLayout } from '../layout.js';
+import type { Guard } from './failures.js';
+import { Failures } from './failures.js';
 import { VirtioVhostUserFunction } from './function.js';
 import { openGuestMemory } from './guest-memory.js';
-import type { Guard } from './interrupts.js';
 import { PortInterrupts } from './interrupts.js';
 import type { DoorbellPort, VirtioVhostUserOptions } from './options.js';
 import { checkOptions } from './validate.js';
 import { PortWindow } from './window.js';
 
 /**
- * Makes a device for a hypervisor in this process, and opens its vhost-user socket.
- * @throws VvuError of scope `setup` for options that cannot be met
+ * Makes a device for a hypervisor in this process, and opens its vhost-user socket. Everything runs
+ * on the calling thread's event loop, except what native code does with eventfds.
+ * @throws VvuError of scope `setup` for options that cannot be met: `BAD_OPTIONS`, `BAD_WINDOW`,
+ * `BAD_MEMORY`, `BAD_UUID`, `ADDRESS_IN_USE` or the errno of the socket
  */
 export function createVirtioVhostUserDevice(
   options: VirtioVhostUserOptions,
-  native: Native = defaultNative,
 ): VirtioVhostUserFunction {
   checkOptions(options);
   const cleanup = new Cleanup();
   try {
-    return assemble(options, native, cleanup);
+    return assemble(options, cleanup);
   } catch (error) {
     // The steps so far are synchronous in effect; what they reject with adds nothing to `error`.
     void cleanup.run().catch(() => undefined);
@@ -40,40 +41,23 @@ export function createVirtioVhostUserDevice(
   }
 }
 
-function assemble(
-  options: VirtioVhostUserOptions,
-  native: Native,
-  cleanup: Cleanup,
-): VirtioVhostUserFunction {
+function assemble(options: VirtioVhostUserOptions, cleanup: Cleanup): VirtioVhostUserFunction {
   const logger = options.logger ?? silentLogger;
   const maxVhostQueues = options.maxVhostQueues ?? DEFAULT_MAX_VHOST_QUEUES;
   const { layout = 'split' } = options;
   const plan = planLayout(layout, maxVhostQueues, options.window.size);
   const uuid = options.uuid === undefined ? randomUuid() : parseUuid(options.uuid);
-  const report: { to?: VirtioVhostUserFunction } = {};
-  const failed = (error: unknown): void => {
-    logger.error({ error: errorMessage(error) }, 'a port of the hypervisor failed');
-    report.to?.emit('error', error instanceof Error ? error : new Error(String(error)));
-  };
-  const guard: Guard = (run) => {
-    try {
-      return run();
-    } catch (error) {
-      failed(error);
-      return undefined;
-    }
-  };
-  const lost = () => failed(new Error("the guest's memory file shrank"));
-  const memory = openGuestMemory(options.memory, native, lost, cleanup);
-  const window = new PortWindow(options.window, failed);
+  const failures = new Failures(logger);
+  const memory = openGuestMemory(options.memory, native, failures, cleanup);
+  const window = new PortWindow(options.window, native, failures.report, systemClock);
   const interrupts = new FunctionInterrupts({
-    host: new PortInterrupts(native, options.interrupts, guard),
+    host: new PortInterrupts(native, options.interrupts, failures.guard),
     vectors: plan.vectors,
     ownership: 'function',
   });
-  const endpoint = createEndpoint(options, native, logger);
+  const endpoint = createEndpoint(options, logger);
   const host = {
-    doorbells: doorbellHost(plan, options.doorbells, guard),
+    doorbells: doorbellHost(plan, options.doorbells, failures.guard),
     kicks: interrupts,
     window,
   };
@@ -83,16 +67,20 @@ function assemble(
   const id = options.pciId ?? defaultPciId(layout);
   const shared = { device, plan, memory, interrupts, id, logger };
   const pci = createFunction({ ...shared, window: window.block });
-  const place = { ...plan.window, size: window.size };
-  const result = new VirtioVhostUserFunction(pci, place, formatUuid(uuid), cleanup);
-  report.to = result;
+  const result = new VirtioVhostUserFunction({
+    pci,
+    window: { ...plan.window, size: window.size },
+    uuid: formatUuid(uuid),
+    failures,
+    cleanup,
+  });
+  failures.onError = (error) => tell(() => result.emit('error', error));
   forward(device, result);
   return result;
 }
 
 function createEndpoint(
   { vhostUserMode: mode = 'server', vhostUserPath: path, ...options }: VirtioVhostUserOptions,
-  native: Native,
   logger: Logger,
 ): SocketEndpoint {
   const permissions = {
@@ -126,12 +114,12 @@ function doorbellHost(
   };
 }
 
-function forward(device: VhostUserDevice, to: VirtioVhostUserFunction): void {
-  device.events.on('frontend-connected', () => to.emit('frontend-connected'));
-  device.events.on('frontend-disconnected', (code, detail) =>
-    to.emit('frontend-disconnected', code, detail),
+function forward({ events }: VhostUserDevice, to: VirtioVhostUserFunction): void {
+  events.on('frontend-connected', () => tell(() => to.emit('frontend-connected')));
+  events.on('frontend-disconnected', (code, detail) =>
+    tell(() => to.emit('frontend-disconnected', code, detail)),
   );
-  device.events.on('memory-table', (regions) => {
+  events.on('memory-table', (regions) => {
     const table = regions.map(({ region, placement }) => ({
       role: region.role,
       guestAddress: region.guestAddress,
@@ -139,7 +127,18 @@ function forward(device: VhostUserDevice, to: VirtioVhostUserFunction): void {
       windowOffset: placement.offset,
       mapped: placement.kind === 'dynamic',
     }));
-    to.emit('memory-table', table);
+    tell(() => to.emit('memory-table', table));
   });
-  device.events.on('needs-reset', (reason) => to.emit('needs-reset', reason));
+  events.on('needs-reset', (reason) => tell(() => to.emit('needs-reset', reason)));
+}
+
+/** A listener that throws must not stop the device half-way: its error comes a moment later. */
+function tell(emit: () => void): void {
+  try {
+    emit();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
 }

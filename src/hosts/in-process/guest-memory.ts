@@ -5,18 +5,21 @@ import type { GuestMemory } from '../../virtio/ports.js';
 import type { Cleanup } from '../cleanup.js';
 import { FileMappings } from '../file-mappings.js';
 import { AccessorMemory } from './accessor-memory.js';
+import type { Failures } from './failures.js';
 import type { MemoryPort, MemorySegment } from './options.js';
 
 /** @throws VvuError `BAD_MEMORY` of scope `setup` for a segment that cannot be had */
 export function openGuestMemory(
   port: MemoryPort,
   native: Native,
-  onPoisoned: () => void,
+  failures: Failures,
   cleanup: Cleanup,
 ): GuestMemory {
-  if (!('segments' in port)) return new AccessorMemory(port);
+  if (!('segments' in port)) return new AccessorMemory(port, failures.guard);
   const memory = new MappedMemory(native);
-  const files = new FileMappings(native, onPoisoned);
+  const files = new FileMappings(native, () =>
+    failures.report(new VvuError('MEMORY_LOST', 'device', "the guest's memory file shrank")),
+  );
   for (const segment of port.segments) addSegment(memory, files, segment, cleanup);
   return memory;
 }

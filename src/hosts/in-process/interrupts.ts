@@ -1,25 +1,24 @@
 import type { Native } from '../../native.js';
 import type { InterruptHost, MsixMessage } from '../../pci/index.js';
 import type { Binding } from '../../virtio/ports.js';
+import type { Guard } from './failures.js';
 import type { InterruptPort } from './options.js';
-
-/** Runs a port of the hypervisor; what it throws is reported, and the device goes on. */
-export type Guard = <T>(run: () => T) => T | undefined;
 
 /** Interrupts through callbacks of the hypervisor, or eventfds where it has them. */
 export class PortInterrupts implements InterruptHost {
   constructor(
-    private readonly native: Pick<Native, 'relayEventFd' | 'watchEventFd' | 'signalEventFd'>,
+    private readonly native: Pick<
+      Native,
+      'checkEventFd' | 'relayEventFd' | 'watchEventFd' | 'signalEventFd'
+    >,
     private readonly port: InterruptPort,
     private readonly guard: Guard,
   ) {}
 
   msix(vector: number, message: MsixMessage): void {
-    this.guard(() => {
-      const fd = this.port.eventFd?.(vector, message);
-      if (fd === undefined) this.port.msix(vector, message);
-      else this.native.signalEventFd(fd);
-    });
+    const fd = this.#eventFd(vector, message);
+    if (fd === undefined) this.guard(() => this.port.msix(vector, message));
+    else this.native.signalEventFd(fd);
   }
 
   intx(asserted: boolean): void {
@@ -27,15 +26,21 @@ export class PortInterrupts implements InterruptHost {
   }
 
   bindEventFd(eventfd: number, vector: number, message: MsixMessage): Binding {
-    const target = this.guard(() => this.port.eventFd?.(vector, message));
-    const relay =
-      target === undefined
-        ? undefined
-        : this.guard(() => this.native.relayEventFd(eventfd, target));
+    const target = this.#eventFd(vector, message);
+    const relay = target === undefined ? undefined : this.native.relayEventFd(eventfd, target);
     return relay ?? this.watchEventFd(eventfd, () => this.msix(vector, message));
   }
 
   watchEventFd(eventfd: number, onSignal: () => void): Binding {
     return this.native.watchEventFd(eventfd, onSignal);
+  }
+
+  /** The hypervisor's eventfd, if there is one and it is one. */
+  #eventFd(vector: number, message: MsixMessage): number | undefined {
+    return this.guard(() => {
+      const fd = this.port.eventFd?.(vector, message);
+      if (fd !== undefined) this.native.checkEventFd(fd);
+      return fd;
+    });
   }
 }

@@ -5,6 +5,8 @@ import { LAYOUTS } from '../layout.js';
 import type { VirtioVhostUserOptions } from './options.js';
 
 const method = z.custom<() => unknown>((value) => typeof value === 'function', 'not a function');
+/** Longest delay of a timer of Node.js. */
+const MAX_TIMER_MS = 2 ** 31 - 1;
 const u16 = z.int().min(0).max(0xffff);
 
 const segments = z.object({
@@ -23,7 +25,12 @@ const segments = z.object({
 const accessor = z.object({ read: method, write: method });
 
 const window = z
-  .object({ size: z.int(), map: method.optional(), unmap: method.optional() })
+  .object({
+    size: z.int(),
+    map: method.optional(),
+    unmap: method.optional(),
+    timeoutMs: z.int().min(1).max(MAX_TIMER_MS).optional(),
+  })
   .refine((port) => (port.map === undefined) === (port.unmap === undefined), {
     message: 'map and unmap go together',
   });
