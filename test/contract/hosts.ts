@@ -1,9 +1,10 @@
 import { join } from 'node:path';
-import type { ExecutionContext } from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { PciAccess } from '../../src/guest/pci-access.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
+import type { Layout } from '../../src/hosts/vfio-user/index.js';
 import { testDirectory } from '../guest/rig.js';
-import { Machine } from '../support/machine.js';
+import { Machine, type MachineKinds } from '../support/machine.js';
 import { MachineAccess } from '../support/machine-access.js';
 import { DeviceProcess } from '../vm/device-process.js';
 
@@ -14,32 +15,69 @@ export interface ContractDevice {
   readonly vhostUser: string;
 }
 
+/** A host that shows a device of 256 vrings with a window of 64 MiB to a driver. */
 export interface ContractHost {
   readonly name: string;
+  readonly layout: Layout;
+  /** Whether page-aligned regions are mapped into the guest, or all accesses to them trapped. */
+  readonly window: 'mapped' | 'trapped';
   readonly start: (t: ExecutionContext) => Promise<ContractDevice>;
 }
 
-const inProcess = (['segments', 'accessor'] as const).flatMap((memory) =>
-  (['mapped', 'trapped'] as const).map((window): ContractHost => ({
-    name: `in-process, memory by ${memory}, window ${window}`,
+function inProcess(kinds: Required<MachineKinds>, layout: Layout = 'split'): ContractHost {
+  const { memory, window, interrupts, doorbells } = kinds;
+  return {
+    name: `in-process, ${memory}, ${window}, MSI by ${interrupts}, ${doorbells}, ${layout}`,
+    layout,
+    window,
     start: (t) => {
       const vhostUser = join(testDirectory(t), 'vhost-user');
-      const machine = new Machine(vhostUser, { memory, window });
+      const machine = new Machine(vhostUser, kinds, { layout });
       t.teardown(() => machine.close());
       return Promise.resolve({ access: new MachineAccess(machine), vhostUser });
     },
-  })),
-);
+  };
+}
 
-const vfioUser = [true, false].map((regionRemap): ContractHost => ({
-  name: `vfio-user, window ${regionRemap ? 'mapped' : 'trapped'}`,
-  start: async (t) => {
-    const device = await DeviceProcess.start({ layout: 'split', window: 'size=64M' });
-    t.teardown(() => device.close());
-    const access = await VfioUserPciAccess.connect(device.vfioUser, { regionRemap });
-    t.teardown(() => access.close());
-    return { access, vhostUser: device.vhostUser };
-  },
-}));
+interface VfioUserKinds {
+  readonly window: 'mapped' | 'trapped';
+  readonly layout?: Layout;
+  /** A device that traces answers every access in JavaScript. */
+  readonly trace?: boolean;
+}
 
-export const HOSTS: readonly ContractHost[] = [...inProcess, ...vfioUser];
+function vfioUser({ window, layout = 'split', trace = false }: VfioUserKinds): ContractHost {
+  const args = trace ? ['--log-level', 'trace'] : [];
+  // One process for all tests of a file: what a client leaves behind must not reach the next.
+  let device: Promise<DeviceProcess> | undefined;
+  test.after.always(() => device?.then((started) => started.close()).catch(() => undefined));
+  return {
+    name: `vfio-user, ${window}, ${layout}${trace ? ', traced' : ''}`,
+    layout,
+    window,
+    start: async (t) => {
+      device ??= DeviceProcess.start({ layout, window: 'size=64M', args });
+      device.catch(() => (device = undefined));
+      const { vfioUser: path, vhostUser } = await device;
+      const access = await VfioUserPciAccess.connect(path, { regionRemap: window === 'mapped' });
+      t.teardown(() => access.close());
+      return { access, vhostUser };
+    },
+  };
+}
+
+const native = { memory: 'segments', interrupts: 'eventfd' } as const;
+const scripted = { memory: 'accessor', interrupts: 'message' } as const;
+
+export const HOSTS: readonly ContractHost[] = [
+  inProcess({ ...native, window: 'mapped', doorbells: 'ioeventfd' }),
+  inProcess({ ...native, window: 'trapped', doorbells: 'trapped' }),
+  inProcess({ ...scripted, window: 'mapped', doorbells: 'ioeventfd' }),
+  inProcess({ ...scripted, window: 'trapped', doorbells: 'trapped' }),
+  inProcess({ ...native, window: 'mapped', doorbells: 'trapped' }, 'rfc'),
+  inProcess({ ...scripted, window: 'trapped', doorbells: 'ioeventfd' }, 'rfc'),
+  vfioUser({ window: 'mapped' }),
+  vfioUser({ window: 'trapped' }),
+  vfioUser({ window: 'mapped', layout: 'rfc' }),
+  vfioUser({ window: 'trapped', trace: true }),
+];
