@@ -11,8 +11,14 @@ export { VvuError, errorCode, errorMessage } from './errors.js';
 export type { ErrorScope } from './errors.js';
 export * from './hosts/in-process/index.js';
 export { VfioUserDeviceHost, createVfioUserDevice } from './hosts/vfio-user/index.js';
-export type { VfioUserDeviceOptions, WindowOptions } from './hosts/vfio-user/index.js';
+export type {
+  LayoutPlan,
+  Placement,
+  VfioUserDeviceOptions,
+  WindowOptions,
+} from './hosts/vfio-user/index.js';
 export { silentLogger } from './log.js';
 export type { Logger } from './log.js';
 export { native } from './native.js';
-export type { Native } from './native.js';
+export type * from './native.js';
+export { NativeTransport, type NativeTransportOptions } from './native-transport.js';

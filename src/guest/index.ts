@@ -22,8 +22,11 @@ export { VfioUserPciAccess, type VfioUserAccessOptions } from './vfio-user-acces
 export { PollLoop } from './poll-loop.js';
 export type { Pollable } from './poll-loop.js';
 export { readChain, writeChain } from '../virtio/split-queue.js';
-export type { Chain, Segment } from '../virtio/split-queue.js';
-export { bindDriver, type UserDriver } from './bind.js';
-export { SysfsFunction } from './sysfs-function.js';
+export type { Chain, QueuePosition, Segment, SplitQueue } from '../virtio/split-queue.js';
+export type { Clock } from '../clock.js';
+export type { GuestMemory, Iova, QueueConfig } from '../virtio/ports.js';
+export { USER_DRIVERS, bindDriver, type UserDriver } from './bind.js';
+export { SysfsFunction, type PciResource, type SystemPaths } from './sysfs-function.js';
+export type { WindowCaching } from './sysfs-bars.js';
 export { SysfsPciAccess, type SysfsAccessOptions } from './sysfs-access.js';
 export { VfioPciAccess, type VfioAccessOptions } from './vfio-access.js';

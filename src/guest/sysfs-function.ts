@@ -34,7 +34,7 @@ export function parseAddress(text: string): string | undefined {
 export class SysfsFunction {
   readonly path: string;
 
-  /** @param address as {@link parseAddress} returns it */
+  /** @param address as `parseAddress` returns it */
   constructor(
     readonly address: string,
     readonly paths: SystemPaths = SYSTEM_PATHS,

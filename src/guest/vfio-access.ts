@@ -43,7 +43,7 @@ export interface VfioAccessOptions {
  * has claimed the BAR, which older ones do on its first use. So all of that BAR is reached through
  * the resource file, also the doorbells that share it in the RFC's layout; other processes can then
  * map the window from the same file. Newer kernels claim all BARs when the device is opened: see
- * {@link mapVfioWindow}.
+ * `mapVfioWindow`.
  */
 export class VfioPciAccess implements PciAccess {
   private readonly native: Native;

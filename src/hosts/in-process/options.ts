@@ -1,5 +1,5 @@
 import type { Logger } from '../../log.js';
-import type { BarDefinition, MsixMessage } from '../../pci/index.js';
+import type { BarDefinition, BarKind, MsixMessage } from '../../pci/index.js';
 import type { Binding } from '../../virtio/ports.js';
 import type { PciId } from '../function.js';
 import type { Layout } from '../layout.js';
@@ -161,4 +161,4 @@ export interface VirtioVhostUserEvents {
   error: (error: Error) => void;
 }
 
-export type { BarDefinition, Binding, Layout, Logger, MsixMessage, PciId };
+export type { BarDefinition, BarKind, Binding, Layout, Logger, MsixMessage, PciId };

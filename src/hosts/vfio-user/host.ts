@@ -12,6 +12,7 @@ import type { VfioUserDeviceOptions } from './options.js';
  * frontends, and serves the next ones; one of each at a time.
  */
 export class VfioUserDeviceHost {
+  /** @internal */
   constructor(
     readonly options: VfioUserDeviceOptions,
     private readonly assembled: AssembledFunction,

@@ -2,4 +2,5 @@
 export { VfioUserDeviceHost, createVfioUserDevice } from './host.js';
 export type { VfioUserDeviceOptions, WindowOptions } from './options.js';
 export { LAYOUTS } from '../layout.js';
-export type { Layout } from '../layout.js';
+export type { Layout, LayoutPlan } from '../layout.js';
+export type { Placement } from '../../pci/index.js';
