@@ -11,7 +11,13 @@ export {
 export { formatUuid, parseUuid } from './identity.js';
 export type { LinkState } from './link.js';
 export type * from '../tunnel/ports.js';
-export type { DriverPort, GuestMemory, QueueConfig, RegisterBlock, VirtioDevice } from '../virtio/ports.js';
+export type {
+  DriverPort,
+  GuestMemory,
+  QueueConfig,
+  RegisterBlock,
+  VirtioDevice,
+} from '../virtio/ports.js';
 export { NO_VECTOR } from './ports.js';
 export type {
   Binding,
