@@ -84,23 +84,22 @@ std::shared_ptr<Mapping> Mapping::Create(Instance& instance, int fd, uint64_t of
                                          uint64_t length, bool writable) {
   const size_t page = PageSizeOf(fd);
   CheckRange(fd, offset, length, page);
-  auto mapping = std::make_shared<Mapping>(instance);
-  mapping->size_ = length;
-  mapping->file_offset_ = offset;
-  mapping->writable_ = writable;
-  mapping->Map(fd, page, MAP_SHARED);
-  mapping->Survive(page);
-  return mapping;
+  return CreateShared(instance, fd, offset, length, page, writable);
 }
 
 std::shared_ptr<Mapping> Mapping::CreateDevice(Instance& instance, int fd, uint64_t offset,
                                                uint64_t length) {
   if (length == 0) throw Failure("OUT_OF_RANGE", "an empty range can't be mapped");
   const auto page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  return CreateShared(instance, fd, offset, length, page, true);
+}
+
+std::shared_ptr<Mapping> Mapping::CreateShared(Instance& instance, int fd, uint64_t offset,
+                                               uint64_t length, size_t page, bool writable) {
   auto mapping = std::make_shared<Mapping>(instance);
   mapping->size_ = length;
   mapping->file_offset_ = offset;
-  mapping->writable_ = true;
+  mapping->writable_ = writable;
   mapping->Map(fd, page, MAP_SHARED);
   mapping->Survive(page);
   return mapping;

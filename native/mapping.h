@@ -63,6 +63,9 @@ class Mapping : public Resource {
   void Shutdown() noexcept override;
 
  private:
+  /** Maps a checked range of a file, shared. */
+  static std::shared_ptr<Mapping> CreateShared(Instance& instance, int fd, uint64_t offset,
+                                               uint64_t length, size_t page, bool writable);
   /** Maps what `size_` and `file_offset_` say; `fd` is -1 for anonymous memory. */
   void Map(int fd, size_t page, int flags);
   /** From now on a SIGBUS poisons the mapping. */
