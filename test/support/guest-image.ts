@@ -14,6 +14,9 @@ export interface GuestImage {
 
 const SOURCES = join(projectRoot, 'test/vm/guest');
 const INIT = 'init.sh';
+/** The vhost-user protocol in C, which the example has too. */
+const HEADERS = join(projectRoot, 'examples/v86/guest');
+const PROTOCOL = 'vhost_user.h';
 
 /**
  * A guest that boots into the probe of `test/vm/guest`: Debian's kernel, and an initramfs of
@@ -23,7 +26,8 @@ const INIT = 'init.sh';
 export async function guestImage(): Promise<GuestImage> {
   const kernel = await guestKernel();
   const names = (await readdir(SOURCES)).sort();
-  const texts = await Promise.all(names.map((name) => readFile(join(SOURCES, name), 'utf8')));
+  const files = [...names.map((name) => join(SOURCES, name)), join(HEADERS, PROTOCOL)];
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
   const entry = await cached('guest-image', [kernel, ...names, ...texts], (directory) =>
     buildInitrd(kernel, directory),
   );
@@ -54,6 +58,6 @@ export async function packInitrd(busybox: string, tree: string, output: string):
 
 async function compileProbe(output: string): Promise<void> {
   const files = (await readdir(SOURCES)).filter((name) => name.endsWith('.c'));
-  const flags = ['-static', '-O2', '-Wall', '-Wextra', '-Werror'];
+  const flags = ['-static', '-O2', '-Wall', '-Wextra', '-Werror', `-I${HEADERS}`];
   await runCommand('gcc', [...flags, '-o', output, ...files], { cwd: SOURCES });
 }

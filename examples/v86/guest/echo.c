@@ -1,5 +1,5 @@
 /*
- * A poll-mode vhost-user-net backend in one file, for a 32-bit Linux guest with no driver for the
+ * A poll-mode vhost-user-net backend, for a 32-bit Linux guest with no driver for the
  * device: BARs through /sys resource files, rxq and txq in memory that the kernel was told to leave
  * alone (memmap=), through /dev/mem. Every packet goes back where it came from. It serves one
  * frontend after the other, and believes none of them: what it refuses, it prints and ignores.
@@ -16,46 +16,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { COMMON = 1, NOTIFY = 2, DEVICE = 4, SHARED_MEMORY = 8, CFG_TYPES = 9, CAP_VENDOR = 9 };
-enum { SIZE = 16, MESSAGE = 4608, RXQ = 0, TXQ = 1, HEADER = 12, DESC_NEXT = 1, DESC_WRITE = 2 };
-enum { SLAVE_UP = 1, MASTER_UP = 2, MAX_REGIONS = 8, MAX_PACKET = 2048, MAX_RING = 32768 };
-enum {
-  GET_FEATURES = 1,
-  SET_MEM_TABLE = 5,
-  SET_VRING_NUM = 8,
-  SET_VRING_ADDR = 9,
-  SET_VRING_BASE = 10,
-  GET_VRING_BASE = 11,
-  GET_PROTOCOL_FEATURES = 15,
-  SET_VRING_ENABLE = 18,
-};
-/* VIRTIO_F_VERSION_1 and VHOST_USER_F_PROTOCOL_FEATURES. */
-#define FEATURES (1ull << 32 | 1ull << 30)
+#include "vhost_user.h"
 
-struct descriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t flags, next;
-};
-struct message {
-  uint32_t request, flags, size;
-  union {
-    uint64_t u64;
-    struct {
-      uint32_t index, num;
-    } state;
-    struct {
-      uint32_t index, flags;
-      uint64_t desc, used, avail, log;
-    } addr;
-    struct {
-      uint32_t count, padding;
-      struct {
-        uint64_t guest, size, user, offset;
-      } regions[MAX_REGIONS];
-    } table;
-  };
-} __attribute__((packed));
+enum { COMMON = 1, NOTIFY = 2, DEVICE = 4, SHARED_MEMORY = 8, CFG_TYPES = 9, CAP_VENDOR = 9 };
+enum { SIZE = 16, MESSAGE = 4608, RXQ = 0, TXQ = 1, DESC_WRITE = 2 };
+enum { SLAVE_UP = 1, MASTER_UP = 2, MAX_PACKET = 2048, MAX_RING = 32768 };
 
 /* A queue between this driver and the device, in reserved memory. */
 struct queue {
@@ -213,11 +178,11 @@ static uint8_t* window(uint64_t address, uint32_t length, int user) {
 static void reply(const struct message* request, uint64_t value, uint32_t size) {
   uint8_t* buffer = queues[TXQ].buffers + queues[TXQ].next % SIZE * MESSAGE;
   struct message answer = *request;
-  answer.flags = 5; /* version 1, REPLY */
+  answer.flags = REPLY;
   answer.size = size;
   answer.u64 = value;
-  memcpy(buffer, &answer, HEADER + size);
-  offer(TXQ, HEADER + size);
+  memcpy(buffer, &answer, VHOST_USER_HEADER + size);
+  offer(TXQ, VHOST_USER_HEADER + size);
 }
 
 static void refuse(const char* what, uint64_t value) {
@@ -352,10 +317,10 @@ static void echo(void) {
     uint32_t length = from && in.length <= MAX_PACKET ? in.length : 0;
     if (length != 0) memcpy(packet, from, length);
     push(1, sent, 0);
-    if (length < HEADER || !pop(0, &room, &out)) continue;
+    if (length < NET_HEADER || !pop(0, &room, &out)) continue;
     uint8_t* to = out.length >= length ? window(out.address, length, 0) : NULL;
-    memset(packet, 0, HEADER);
-    packet[10] = 1; /* num_buffers */
+    memset(packet, 0, NET_HEADER);
+    packet[NET_HEADER - 2] = 1; /* num_buffers */
     if (to) memcpy(to, packet, length);
     push(0, room, to ? length : 0);
     packets++;

@@ -17,48 +17,11 @@
 #include <unistd.h>
 
 #include "probe.h"
+#include "vhost_user.h"
 
 #define LOG "/tmp/backend.out"
 
-enum {
-  GET_FEATURES = 1,
-  SET_MEM_TABLE = 5,
-  SET_VRING_NUM = 8,
-  SET_VRING_ADDR = 9,
-  SET_VRING_BASE = 10,
-  GET_VRING_BASE = 11,
-  SET_VRING_KICK = 12,
-  SET_VRING_CALL = 13,
-  GET_PROTOCOL_FEATURES = 15,
-};
-enum { MAX_REGIONS = 8, RX = 0, TX = 1, RINGS = 2, NO_FD = 1 << 8, INDEX = 0xff };
-enum { DESC_NEXT = 1, HEADER = 12 };
-
-struct message {
-  uint32_t request, flags, size;
-  union {
-    uint64_t u64;
-    struct {
-      uint32_t index, num;
-    } state;
-    struct {
-      uint32_t index, flags;
-      uint64_t desc, used, avail, log;
-    } addr;
-    struct {
-      uint32_t count, padding;
-      struct {
-        uint64_t guest, size, user, offset;
-      } regions[MAX_REGIONS];
-    } table;
-  };
-} __attribute__((packed));
-
-struct descriptor {
-  uint64_t address;
-  uint32_t length;
-  uint16_t flags, next;
-};
+enum { RX = 0, TX = 1, RINGS = 2, NO_FD = 1 << 8, INDEX = 0xff };
 
 static struct {
   uint64_t guest, user, size, mapped;
@@ -138,8 +101,8 @@ static bool echo_one(void) {
     done += source.length;
     if (!(source.flags & DESC_NEXT)) break;
   }
-  memset(out, 0, HEADER);
-  out[HEADER - 2] = 1; /* num_buffers */
+  memset(out, 0, NET_HEADER);
+  out[NET_HEADER - 2] = 1; /* num_buffers */
   use_buffer(RX, to, done);
   use_buffer(TX, from, 0);
   packets++;
@@ -160,15 +123,15 @@ static void echo_all(void) {
 }
 
 static void reply(int socket, struct message* m, uint32_t size) {
-  m->flags = 0x5;
+  m->flags = REPLY;
   m->size = size;
-  if (write(socket, m, 12 + size) < 0) exit(1);
+  if (write(socket, m, VHOST_USER_HEADER + size) < 0) exit(1);
 }
 
 static void handle(int socket, struct message* m, const int* fds) {
   switch (m->request) {
     case GET_FEATURES:
-      m->u64 = 1ULL << 32 | 1ULL << 30; /* VERSION_1, PROTOCOL_FEATURES */
+      m->u64 = FEATURES;
       reply(socket, m, 8);
       break;
     case GET_PROTOCOL_FEATURES:
@@ -212,15 +175,16 @@ static bool receive(int socket) {
   struct message m = {0};
   char control[CMSG_SPACE(MAX_REGIONS * sizeof(int))];
   int fds[MAX_REGIONS];
-  struct iovec part = {&m, 12};
+  struct iovec part = {&m, VHOST_USER_HEADER};
   struct msghdr header = {
       .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
   memset(fds, -1, sizeof(fds));
-  if (recvmsg(socket, &header, MSG_CMSG_CLOEXEC) != 12) return false;
+  if (recvmsg(socket, &header, MSG_CMSG_CLOEXEC) != VHOST_USER_HEADER) return false;
   struct cmsghdr* rights = CMSG_FIRSTHDR(&header);
   if (rights != NULL) memcpy(fds, CMSG_DATA(rights), rights->cmsg_len - CMSG_LEN(0));
-  if (m.size > sizeof(m) - 12) return false;
-  if (m.size > 0 && recv(socket, (uint8_t*)&m + 12, m.size, MSG_WAITALL) != (ssize_t)m.size)
+  if (m.size > sizeof(m) - VHOST_USER_HEADER) return false;
+  if (m.size > 0 &&
+      recv(socket, (uint8_t*)&m + VHOST_USER_HEADER, m.size, MSG_WAITALL) != (ssize_t)m.size)
     return false;
   handle(socket, &m, fds);
   return true;
