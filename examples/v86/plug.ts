@@ -69,14 +69,11 @@ export function plug(cpu: V86Cpu, bdf: number, device: VirtioVhostUserFunction):
     });
     map.set(ranges);
   };
-  takeWrites(pci, bdf, (offset, data) => {
-    device.configWrite(offset, data);
-    place();
-  });
+  device.on('bars-moved', place);
+  takeWrites(pci, bdf, (offset, data) => device.configWrite(offset, data));
   const reboot = cpu.reboot_internal.bind(cpu);
   cpu.reboot_internal = () => {
     device.reset();
-    place();
     reboot();
   };
 }

@@ -226,6 +226,33 @@ test('guest memory whose file shrinks is an error, not a crash', async (t) => {
   t.is(errorCode(errors[0]), 'MEMORY_LOST');
 });
 
+test('bars-moved: when the guest places BARs, switches decoding, or they go', async (t) => {
+  const { machine, access } = startMachine(t);
+  const { device } = machine;
+  const seen: (bigint | undefined)[] = [];
+  device.on('bars-moved', () => seen.push(device.barAddress(1)));
+  const place = (address: number) => {
+    const bytes = Buffer.alloc(4);
+    bytes.writeUInt32LE(address);
+    access.configWrite(0x14, bytes);
+  };
+  place(0xe000_0000);
+  t.deepEqual(seen, [], 'not decoded yet');
+  access.configWrite(0x04, Buffer.from([2, 0]));
+  access.configWrite(0x04, Buffer.from([6, 0]));
+  access.configWrite(0x3c, Buffer.from([11]));
+  t.deepEqual(seen, [0xe000_0000n], 'once, not with every write');
+  place(0xe010_0000);
+  access.reset();
+  t.deepEqual(seen.slice(1), [0xe010_0000n, undefined]);
+  place(0xd000_0000);
+  access.configWrite(0x04, Buffer.from([2, 0]));
+  device.reset();
+  access.configWrite(0x04, Buffer.from([2, 0]));
+  await device.close();
+  t.deepEqual(seen.slice(3), [0xd000_0000n, undefined, 0n, undefined]);
+});
+
 test('a bus reset is a reset of everything, and the device is as new', async (t) => {
   const rig = startMachine(t);
   const { machine, guest, access } = rig;

@@ -13,7 +13,7 @@ import { createFunction, defaultPciId } from '../function.js';
 import type { LayoutPlan } from '../layout.js';
 import { planLayout } from '../layout.js';
 import type { Guard } from './failures.js';
-import { Failures } from './failures.js';
+import { Failures, tell } from './failures.js';
 import { VirtioVhostUserFunction } from './function.js';
 import { openGuestMemory } from './guest-memory.js';
 import { PortInterrupts } from './interrupts.js';
@@ -130,15 +130,4 @@ function forward({ events }: VhostUserDevice, to: VirtioVhostUserFunction): void
     tell(() => to.emit('memory-table', table));
   });
   events.on('needs-reset', (reason) => tell(() => to.emit('needs-reset', reason)));
-}
-
-/** A listener that throws must not stop the device half-way: its error comes a moment later. */
-function tell(emit: () => void): void {
-  try {
-    emit();
-  } catch (error) {
-    queueMicrotask(() => {
-      throw error;
-    });
-  }
 }

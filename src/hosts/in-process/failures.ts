@@ -30,3 +30,14 @@ export class Failures {
     }
   };
 }
+
+/** A listener that throws must not stop the device half-way: its error comes a moment later. */
+export function tell(emit: () => void): void {
+  try {
+    emit();
+  } catch (error) {
+    queueMicrotask(() => {
+      throw error;
+    });
+  }
+}

@@ -2,7 +2,7 @@ import { EventEmitter } from 'eventemitter3';
 import { VvuError } from '../../errors.js';
 import type { PciFunction } from '../../pci/index.js';
 import type { Cleanup } from '../cleanup.js';
-import type { Failures } from './failures.js';
+import { tell, type Failures } from './failures.js';
 import type { BarDefinition, VirtioVhostUserEvents, WindowPlace } from './options.js';
 
 /** What a function is made of. */
@@ -31,6 +31,7 @@ export class VirtioVhostUserFunction extends EventEmitter<VirtioVhostUserEvents>
   readonly #parts: FunctionParts;
   readonly #configSize: number;
   readonly #reported = new Set<string>();
+  #places: readonly (bigint | undefined)[] = [];
   #closing: Promise<void> | undefined;
 
   /** @internal */
@@ -52,7 +53,9 @@ export class VirtioVhostUserFunction extends EventEmitter<VirtioVhostUserEvents>
 
   /** Stores `bytes` to configuration space. */
   configWrite(offset: number, bytes: Uint8Array): void {
-    if (this.#legal('config', offset, bytes.length)) this.#parts.pci.configWrite(offset, bytes);
+    if (!this.#legal('config', offset, bytes.length)) return;
+    this.#parts.pci.configWrite(offset, bytes);
+    this.#tellMoves();
   }
 
   /**
@@ -69,14 +72,19 @@ export class VirtioVhostUserFunction extends EventEmitter<VirtioVhostUserEvents>
     if (this.#legal(bar, offset, bytes.length)) this.#parts.pci.barWrite(bar, offset, bytes);
   }
 
-  /** Where the guest has placed a BAR; undefined while memory accesses are not decoded. */
+  /**
+   * Where the guest has placed a BAR; undefined while memory accesses are not decoded. `bars-moved`
+   * tells of changes.
+   */
   barAddress(bar: number): bigint | undefined {
     return this.closed ? undefined : this.#parts.pci.barAddress(bar);
   }
 
   /** Reset of the bus or of the machine. The frontend is disconnected before it returns. */
   reset(): void {
-    if (!this.closed) this.#parts.pci.reset('conventional');
+    if (this.closed) return;
+    this.#parts.pci.reset('conventional');
+    this.#tellMoves();
   }
 
   /** Whether `close` was called. */
@@ -94,7 +102,15 @@ export class VirtioVhostUserFunction extends EventEmitter<VirtioVhostUserEvents>
     if (this.#closing) return this.#closing;
     this.#parts.pci.reset('conventional');
     this.#closing = this.#parts.cleanup.run();
+    this.#tellMoves();
     return this.#closing;
+  }
+
+  #tellMoves(): void {
+    const places = this.bars.map(({ index }) => this.barAddress(index));
+    if (places.every((place, i) => place === this.#places[i])) return;
+    this.#places = places;
+    tell(() => this.emit('bars-moved'));
   }
 
   #legal(where: number | 'config', offset: number, length: number): boolean {

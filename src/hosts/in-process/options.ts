@@ -142,6 +142,11 @@ export interface FrontendMemoryRegion {
  * that throws ends as an uncaught exception of its own and leaves the device as it is.
  */
 export interface VirtioVhostUserEvents {
+  /**
+   * The guest has placed or moved BARs, or switched their decoding on or off: `barAddress` has the
+   * new places. Emitted by `configWrite`, `reset` and `close` before they return.
+   */
+  'bars-moved': () => void;
   /** A frontend is connected, and its messages follow. */
   'frontend-connected': () => void;
   /**
