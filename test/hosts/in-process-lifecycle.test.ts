@@ -81,14 +81,15 @@ test('events tell what happens, with what they carry', async (t) => {
   guest.kick(1);
   await ended(frontend);
   const shown = [
-    { guestAddress: 0x10_0000n, length: PAGE, windowOffset: 0, mapped: true },
-    { guestAddress: 0x20_0000n, length: 100, windowOffset: PAGE, mapped: false },
+    { role: 'memory', guestAddress: 0x10_0000n, length: PAGE, windowOffset: 0, mapped: true },
+    { role: 'memory', guestAddress: 0x20_0000n, length: 100, windowOffset: PAGE, mapped: false },
   ];
+  const reason = 'queue 1: avail.idx 999 after 3, 0 of 64 in flight';
   t.deepEqual(seen, [
     ['frontend-connected'],
     ['memory-table', shown],
-    ['frontend-disconnected', 'CLOSED', 'the backend is down'],
-    ['needs-reset', 'queue 1: avail.idx 999 after 3, 0 of 64 in flight'],
+    ['frontend-disconnected', 'BACKEND_DOWN', reason],
+    ['needs-reset', reason],
   ]);
   t.true(guest.needsReset);
 });
@@ -296,7 +297,7 @@ test.serial(
     t.is(machine.areas.count, 0);
     t.is(machine.doorbells.size, 0);
     t.is(levels.at(-1), false);
-    t.deepEqual(calls, ['CLOSED']);
+    t.deepEqual(calls, ['BACKEND_DOWN']);
     t.false(existsSync(device.vhostUser));
     t.deepEqual(errors, []);
     t.is(guest.read(0, STATUS, 1), 0xff);
