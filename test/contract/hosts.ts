@@ -2,11 +2,13 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import type { PciAccess } from '../../src/guest/pci-access.js';
 import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
-import type { Layout } from '../../src/hosts/vfio-user/index.js';
 import { testDirectory } from '../guest/rig.js';
 import { Machine, type MachineKinds } from '../support/machine.js';
 import { MachineAccess } from '../support/machine-access.js';
 import { DeviceProcess } from '../vm/device-process.js';
+
+/** Those that differ in places alone. */
+export type ContractLayout = 'split' | 'rfc';
 
 /** A device as the contract suite sees it, whatever host shows it. */
 export interface ContractDevice {
@@ -18,13 +20,13 @@ export interface ContractDevice {
 /** A host that shows a device of 256 vrings with a window of 64 MiB to a driver. */
 export interface ContractHost {
   readonly name: string;
-  readonly layout: Layout;
+  readonly layout: ContractLayout;
   /** Whether page-aligned regions are mapped into the guest, or all accesses to them trapped. */
   readonly window: 'mapped' | 'trapped';
   readonly start: (t: ExecutionContext) => Promise<ContractDevice>;
 }
 
-function inProcess(kinds: Required<MachineKinds>, layout: Layout = 'split'): ContractHost {
+function inProcess(kinds: Required<MachineKinds>, layout: ContractLayout = 'split'): ContractHost {
   const { memory, window, interrupts, doorbells } = kinds;
   return {
     name: `in-process, ${memory}, ${window}, MSI by ${interrupts}, ${doorbells}, ${layout}`,
@@ -41,7 +43,7 @@ function inProcess(kinds: Required<MachineKinds>, layout: Layout = 'split'): Con
 
 interface VfioUserKinds {
   readonly window: 'mapped' | 'trapped';
-  readonly layout?: Layout;
+  readonly layout?: ContractLayout;
   /** A device that traces answers every access in JavaScript. */
   readonly trace?: boolean;
 }

@@ -62,6 +62,7 @@ for (const host of HOSTS) {
       doorbells,
       notification,
       window,
+      queueIndices: false,
     });
     const capabilities = listCapabilities(access);
     const find = (id: number) => capabilities.find((one) => one.id === id)!.at;

@@ -9,6 +9,7 @@ import { bringUp } from './rig.js';
 
 /* Messages in rxq and txq byte for byte, and what becomes of rings that are broken. */
 const SET_OWNER = 3;
+const RESET_OWNER = 4;
 const REPLY = Buffer.concat([u32(GET_FEATURES, 5, 8), u64((1n << 32n) | (1n << 30n))]);
 const DATA = 0x90_000;
 
@@ -47,7 +48,7 @@ for (const host of HOSTS) {
   test.serial(`${host.name}: without rxq buffers messages wait, and none is lost`, async (t) => {
     const { guest, device } = await bringUp(t, host, { rxBuffer: 0 });
     const frontend = connectFrontend(t, device);
-    for (let i = 0; i < 200; i++) frontend.send(plain(SET_OWNER));
+    for (let i = 0; i < 200; i++) frontend.send(plain(RESET_OWNER));
     await until(() => guest.linkStatus === 3, 'the frontend');
     t.is(guest.rxq.usedIndex, 0);
     guest.fillRxq(64);

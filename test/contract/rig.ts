@@ -1,7 +1,6 @@
 import type { ExecutionContext } from 'ava';
 import { VfioUserError } from 'vfio-ts-bindings';
 import { findStructures, type DeviceStructures } from '../../src/guest/capabilities.js';
-import { createDoorbell } from '../../src/guest/notifications.js';
 import type { PciAccess, WindowAccess } from '../../src/guest/pci-access.js';
 import { rawDriver } from '../support/raw-access.js';
 import type { GuestSetup, RawDriver } from '../support/raw-driver.js';
@@ -38,8 +37,17 @@ export async function bringUp(
   return rig;
 }
 
-export function ring({ access, structures }: ContractRig, doorbell: number): void {
-  createDoorbell(access, structures.doorbells!, doorbell).ring();
+export function ring({ guest, structures }: ContractRig, doorbell: number): void {
+  const { bar, offset, multiplier } = structures.doorbells!;
+  guest.write(bar, offset + doorbell * multiplier, 2, doorbell);
+}
+
+/** @returns false when there is no such vector */
+export function assignKick(rig: ContractRig, vring: number, vector: number): boolean {
+  const { bar, offset } = rig.structures.notification!;
+  rig.guest.write(bar, offset, 2, vring);
+  rig.guest.write(bar, offset + 2, 2, vector);
+  return rig.guest.read(bar, offset + 2, 2) === vector;
 }
 
 /**

@@ -1,6 +1,5 @@
 import test from 'ava';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { assignKickVector } from '../../src/guest/notifications.js';
 import { native } from '../../src/native.js';
 import { u64 } from '../malformed/vhost-user-inputs.js';
 import {
@@ -14,7 +13,7 @@ import {
 } from '../support/raw-rig.js';
 import { until } from '../support/until.js';
 import { HOSTS } from './hosts.js';
-import { bringUp, ring } from './rig.js';
+import { assignKick, bringUp, ring } from './rig.js';
 
 /* Doorbells to the frontend's eventfds, its kicks to vectors, and vectors of the device itself. */
 const SET_LOG_FD = 7;
@@ -62,11 +61,11 @@ for (const host of HOSTS) {
   });
 
   test.serial(`${host.name}: a kick fires its vector, whichever of them comes first`, async (t) => {
-    const { access, guest, device, structures } = await bringUp(t, host);
+    const rig = await bringUp(t, host);
+    const { access, guest, device } = rig;
     const frontend = connectFrontend(t, device);
     const [early, late] = [eventFd(t), eventFd(t)];
-    const assign = (vring: number, vector: number) =>
-      assignKickVector(access, structures.notification!, vring, vector);
+    const assign = (vring: number, vector: number) => assignKick(rig, vring, vector);
     const first = access.enableVector(5);
     t.true(assign(0, 5));
     frontend.send(plain(SET_VRING_KICK, u64(0)), [early]);

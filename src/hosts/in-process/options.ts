@@ -150,7 +150,7 @@ export interface VirtioVhostUserEvents {
   /** A frontend is connected, and its messages follow. */
   'frontend-connected': () => void;
   /**
-   * It is gone, or was dropped: a stable code (`EOF`, `CLOSED` from here, ...) and one line
+   * It is gone, or was dropped: a stable code (`EOF`, `BACKEND_DOWN`, a refusal, ...) and one line
    * for a log. What it had in the window is being taken back.
    */
   'frontend-disconnected': (code: string, detail: string) => void;
