@@ -34,6 +34,11 @@ export class GuestBuffer {
     return new GuestBuffer(vm, Number(number), iova);
   }
 
+  /** The same memory in the VM that this one was migrated to. */
+  on(vm: Vm): GuestBuffer {
+    return new GuestBuffer(vm, this.number, this.address);
+  }
+
   async read(offset: number, length: number): Promise<Buffer> {
     const [hex = ''] = await this.vm.run(`mem-read ${this.number} ${offset} ${length}`);
     return Buffer.from(hex, 'hex');

@@ -27,19 +27,23 @@ export class GuestQueue {
     readonly index: number,
     readonly memory: GuestBuffer,
     readonly offset: number,
+    /** Where the buffers are, from `offset` on. */
+    readonly data: number,
   ) {}
 
   /**
    * Sets the queue up in the page of `memory` that begins at `offset`, and enables it;
-   * `address` is that page's address for the device.
+   * `address` is that page's address for the device. The buffers are in the same page, unless
+   * `data` says how far behind the page's beginning they are.
    */
   static async create(
     device: GuestVirtio,
     index: number,
     memory: GuestBuffer,
-    { offset, address, vector }: { offset: number; address: bigint; vector: number },
+    place: { offset: number; address: bigint; vector: number; data?: number },
   ): Promise<GuestQueue> {
-    const queue = new GuestQueue(device, index, memory, offset);
+    const { offset, address, vector, data = DATA } = place;
+    const queue = new GuestQueue(device, index, memory, offset, data);
     await memory.write(offset, Buffer.alloc(DATA));
     await device.set('queueSelect', index);
     await device.set('queueSize', SIZE);
@@ -54,6 +58,17 @@ export class GuestQueue {
       descriptor.writeBigUInt64LE(address + BigInt(queue.#data(slot)));
       await memory.write(offset + 16 * slot, descriptor);
     }
+    return queue;
+  }
+
+  /**
+   * The same queue in the VM that this one was migrated to, as it was before `used` returned the
+   * last `again` buffers.
+   */
+  on(device: GuestVirtio, memory: GuestBuffer, again: number): GuestQueue {
+    const queue = new GuestQueue(device, this.index, memory, this.offset, this.data);
+    queue.#availIndex = this.#availIndex;
+    queue.#usedIndex = this.#usedIndex - again;
     return queue;
   }
 
@@ -97,6 +112,6 @@ export class GuestQueue {
   }
 
   #data(slot: number): number {
-    return DATA + slot * BUFFER_SIZE;
+    return this.data + slot * BUFFER_SIZE;
   }
 }

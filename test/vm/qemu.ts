@@ -38,6 +38,8 @@ export interface VmOptions extends Partial<MachineOptions> {
   readonly kernelArgs?: readonly string[];
   /** Milliseconds until the probe has to answer, waiting for sockets at QEMU's start included. */
   readonly bootTimeout?: number;
+  /** Do not boot, but wait for the state of another VM with the same options: see `receive`. */
+  readonly incoming?: boolean;
 }
 
 /**
@@ -78,7 +80,7 @@ export class Vm {
     child.once('close', (code, signal) => this.#onExit(signal ?? `status ${code}`));
   }
 
-  /** Starts a VM and waits until its probe answers. */
+  /** Starts a VM and waits until its probe answers, unless it is to become another one. */
   static async start(kit: VmKit, options: VmOptions = {}): Promise<Vm> {
     const folder = await temporaryFolder('vm');
     const { name, bootTimeout = BOOT_TIMEOUT } = options;
@@ -95,6 +97,7 @@ export class Vm {
       ...['-chardev', `socket,id=agent,path=${agentPath}`, '-serial', 'chardev:agent'],
       ...['-qmp', `unix:${qmpPath}`],
       ...(name === undefined ? [] : consoleArguments(join(folder.path, CONSOLE))),
+      ...(options.incoming === true ? ['-incoming', 'defer'] : []),
       ...(options.args ?? []),
     ];
     // setpriv ends QEMU when this process ends without having been able to. In a session of its
@@ -108,7 +111,7 @@ export class Vm {
     const vm = new Vm(name, folder, child, agent, qmp);
     try {
       await vm.#explained(vm.#qmp.negotiate(bootTimeout));
-      await vm.booted(bootTimeout);
+      if (options.incoming !== true) await vm.booted(bootTimeout);
     } catch (error) {
       await vm.close();
       throw error;
@@ -149,6 +152,11 @@ export class Vm {
   /** Runs a command of QEMU's machine protocol. */
   qmp(command: string, args: object = {}): Promise<unknown> {
     return this.#qmp.execute(command, args);
+  }
+
+  /** Begins to take in the state that a migration sends to `uri`; started with `incoming`. */
+  async receive(uri: string): Promise<void> {
+    await this.qmp('migrate-incoming', { uri });
   }
 
   /** The guest's kernel restarts the machine; resolves when the probe is back. */

@@ -11,6 +11,7 @@ import { createLogger } from '../../../src/cli/logger.js';
 import { openGuestDevice } from '../../../src/guest/find-device.js';
 import { VhostUserBackend, VvuDriver, type InterruptHandle } from '../../../src/guest/index.js';
 import type { PciAccess } from '../../../src/guest/pci-access.js';
+import { decodeFrame, describeFrame } from '../../../src/vhost-user/index.js';
 import { native, type NativeWatch } from '../../../src/native.js';
 
 const { values, positionals } = parseArgs({
@@ -40,6 +41,9 @@ class Life {
   constructor(access: PciAccess, interrupts: boolean) {
     this.driver = new VvuDriver(access, { logger, interrupts });
     new VhostUserBackend(this.driver, this.echo, { logger });
+    this.driver.on('message', (bytes) => {
+      say('message', { text: describeFrame(decodeFrame(bytes, 'LE'), 'LE') });
+    });
     this.driver.on('connected', () => say('connected'));
     this.driver.on('disconnected', () => say('disconnected'));
     if (this.driver.interrupt === undefined) {
