@@ -12,7 +12,7 @@ export function mappedWindow(
   offset: number,
   length: number,
 ): WindowAccess {
-  return new WindowMemory(areas, nothingTrapped, offset, length, () => native.fence());
+  return new WindowMemory(areas, nothingTrapped, offset, length, () => native.fence(), true);
 }
 
 const nothingTrapped = { read: outside, write: outside };

@@ -20,6 +20,11 @@ export interface WindowAccess {
   readonly memory: GuestMemory;
   mapped(offset: number, length: number): boolean;
   /**
+   * Whether what is shown later than the window was opened, such as a frontend's dirty log, can be
+   * had by `file`. False where all but the preset file stays trapped.
+   */
+  readonly remaps: boolean;
+  /**
    * Sets bits of a byte and returns what it was before: one atomic step where the window is mapped,
    * a load and a store where it is trapped.
    */

@@ -167,7 +167,9 @@ export class VfioUserPciAccess implements PciAccess {
       read: (at: number, count: number) => this.readLong(bar, at, count),
       write: (at: number, bytes: Uint8Array) => this.writeLong(bar, at, bytes),
     };
-    return new WindowMemory(found.areas, trapped, offset, length, () => this.native.fence());
+    const fence = (): void => this.native.fence();
+    const remaps = this.client.serverFeatures.regionRemap;
+    return new WindowMemory(found.areas, trapped, offset, length, fence, remaps);
   }
 
   enableVector(vector: number): InterruptHandle {

@@ -26,6 +26,7 @@ export class WindowMemory implements WindowAccess, GuestMemory {
     private readonly base: number,
     readonly size: number,
     private readonly memoryFence: () => void,
+    readonly remaps = false,
   ) {}
 
   mapped(offset: number, length: number): boolean {

@@ -74,8 +74,9 @@ export class BridgeRig {
   readonly lost: string[] = [];
   reachable = true;
 
-  constructor(options: { vectors?: number; mode?: 'client' | 'server' } = {}) {
+  constructor(options: { vectors?: number; mode?: 'client' | 'server'; remaps?: boolean } = {}) {
     this.device.vectorCount = options.vectors ?? 8;
+    this.device.windowRemaps = options.remaps ?? true;
     this.device.windowFile = (offset) => ({ fd: 50, offset: offset + 0x20_0000 });
     const logger = recordingLogger(this.log);
     this.driver = new VvuDriver(this.device, { statusIntervalMs: 0 });

@@ -56,6 +56,7 @@ export class FakeDevice implements PciAccess {
   readonly bindings = new Set<{ readonly eventfd: number; readonly ring: () => void }>();
   /** What `file` of the window answers. */
   windowFile: WindowAccess['file'] = () => undefined;
+  windowRemaps = true;
   /** What the ISR register reads, once. */
   isr = 0;
   vectorCount = 4;
@@ -172,6 +173,7 @@ export class FakeDevice implements PciAccess {
       size: WINDOW_BYTES,
       memory: this.window,
       mapped: () => true,
+      remaps: this.windowRemaps,
       orByte: (offset, bits) => {
         const before = this.window.bytes[offset] ?? 0;
         this.window.bytes[offset] = before | bits;

@@ -10,6 +10,7 @@ function open(): { window: FakeMemory; memory: FrontendMemory } {
     size: WINDOW,
     memory: window,
     mapped: () => true,
+    remaps: true,
     orByte: () => 0,
     file: () => undefined,
   });

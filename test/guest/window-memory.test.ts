@@ -44,7 +44,14 @@ function open(areas: RegionAreas): { window: WindowMemory; bar: Buffer; log: str
       bar.set(bytes, offset);
     },
   };
-  const window = new WindowMemory(areas, trapped, BASE, SIZE - BASE, () => log.push('fence'));
+  const window = new WindowMemory(
+    areas,
+    trapped,
+    BASE,
+    SIZE - BASE,
+    () => log.push('fence'),
+    false,
+  );
   return { window, bar, log };
 }
 
@@ -135,7 +142,7 @@ test('a refused message is a coded error', (t) => {
     },
   };
   const areas = new RegionAreas(native, SIZE);
-  const window = new WindowMemory(areas, trapped, 0, SIZE, () => undefined);
+  const window = new WindowMemory(areas, trapped, 0, SIZE, () => undefined, false);
   t.throws(() => window.read(0, 1), { code: 'WINDOW_ACCESS' });
   t.throws(() => window.write(0, Buffer.alloc(1)), { code: 'WINDOW_ACCESS' });
 });

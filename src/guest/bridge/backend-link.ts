@@ -5,6 +5,7 @@ import {
   decodeFrame,
   describeFrame,
   encodeFrame,
+  featureBits,
   frontendMessage,
   frontendMessages,
   hasOwnReply,
@@ -12,11 +13,14 @@ import {
   NO_INFLIGHT,
   OutstandingReplies,
   u64,
+  VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   vhostUserFraming,
+  type ExpectedReply,
   type Frame,
   type Inflight,
   type MessageDescriptor,
 } from '../../vhost-user/index.js';
+import type { WindowAccess } from '../pci-access.js';
 import { adaptRequest } from './adapt.js';
 import { InflightExchange, type InflightWindow } from './inflight.js';
 import type { Notifiers } from './notifiers.js';
@@ -26,7 +30,7 @@ export type LinkSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume
 export interface LinkPorts {
   readonly native: Pick<Native, 'closeFd' | 'map'>;
   readonly log: Logger;
-  readonly window: InflightWindow;
+  readonly window: InflightWindow & Pick<WindowAccess, 'remaps'>;
   /** Owned by the link from now on. */
   readonly notifiers: Notifiers;
   /** Sends to the frontend. @returns false when there is no room: `flush` tries again */
@@ -172,7 +176,7 @@ export class BackendLink {
       throw badReply(`message ${frame.request} where ${wanted} was expected`);
     }
     const codec = expected.own ? expected.descriptor.replyPayload : u64;
-    const decoded = codec.decode(frame.payload, nativeOrder);
+    const decoded = offer(expected, codec.decode(frame.payload, nativeOrder), this.ports.window);
     const inflight = expected.own && expected.descriptor.action === 'inflight';
     if (fds.length > (inflight ? 1 : 0)) throw badReply(`a message with ${fds.length} fds`);
     // The codec is that of the inflight description, which is what it gives.
@@ -221,6 +225,20 @@ function refusal(frame: Frame, descriptor: MessageDescriptor): Buffer | undefine
     return descriptor.replyPayload.encode(NO_INFLIGHT, 'LE');
   }
   return frame.needReply && descriptor.reply === 'none' ? u64.encode(FAILURE, 'LE') : undefined;
+}
+
+/**
+ * Takes out of the backend's offer what cannot be bridged: where a log would be trapped, the
+ * frontend must know before it migrates; its SET_LOG_BASE would cost it the connection.
+ */
+function offer(
+  { descriptor, own }: ExpectedReply,
+  value: unknown,
+  window: Pick<WindowAccess, 'remaps'>,
+): unknown {
+  const offered = own && descriptor.name === 'GET_PROTOCOL_FEATURES';
+  if (!offered || window.remaps || typeof value !== 'bigint') return value;
+  return value & ~featureBits(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
 }
 
 function badReply(detail: string): VvuError {
