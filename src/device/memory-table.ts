@@ -15,6 +15,7 @@ import {
   checkOverlaps,
   checkRegion,
   checkSealed,
+  describeLog,
   describeRegion,
   isIdenticalRegion,
   isSameRegion,
@@ -258,7 +259,7 @@ export class MemoryTable {
       return { ...placed, memory: undefined, memoryOffset: 0, additions: 1 };
     const start = region.fileOffset - (region.fileOffset % region.blockSize);
     const memoryOffset = region.fileOffset - start;
-    const what = describeRegion(region.source);
+    const what = placed.role === 'log' ? describeLog(region.source) : describeRegion(region.source);
     try {
       const memory: NativeMemory = this.native.map(region.fd, {
         offset: start,

@@ -1,6 +1,6 @@
 import { VvuError } from '../errors.js';
 import type { FdInfo } from '../native.js';
-import type { FrontendRegion } from '../tunnel/ports.js';
+import type { FrontendLog, FrontendRegion } from '../tunnel/ports.js';
 import { WINDOW_PAGE, type PlaceableRegion } from './placement.js';
 
 /** A frontend's region, checked by itself: sizes are safe integers and lie inside of its file. */
@@ -25,6 +25,11 @@ export function describeRegion(region: Omit<FrontendRegion, 'fd'>): string {
     `region guest 0x${guestAddress.toString(16)} size 0x${size.toString(16)} ` +
     `user 0x${userAddress.toString(16)} mmap_offset 0x${mmapOffset.toString(16)}`
   );
+}
+
+/** The same for a dirty log. */
+export function describeLog({ size, mmapOffset }: Omit<FrontendLog, 'fd'>): string {
+  return `dirty log size 0x${size.toString(16)} mmap_offset 0x${mmapOffset.toString(16)}`;
 }
 
 /**

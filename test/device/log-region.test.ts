@@ -4,33 +4,34 @@ import type { ShownWindowRegion } from '../../src/device/ports.js';
 import { FakeFds } from './fakes.js';
 
 const MIB = 2 ** 20;
+const PRESET = { dev: 9n, ino: 42n, size: 8 * MIB };
 
-function setup() {
+function setup(preset?: typeof PRESET) {
   const fds = new FakeFds();
+  const poisoned: string[] = [];
   const applied: (readonly ShownWindowRegion[])[] = [];
   const host = {
     size: 16 * MIB,
-    preset: undefined,
+    preset,
     dynamic: false,
     apply: (regions: readonly ShownWindowRegion[]) => {
       applied.push(regions);
       return Promise.resolve();
     },
   };
-  const table = new MemoryTable(fds.native, host, () => undefined);
-  const region = (at: bigint, size: number) => ({
+  const table = new MemoryTable(fds.native, host, (what) => poisoned.push(what));
+  const region = (at: bigint, size: number, fd = fds.file(size), mmapOffset = 0n) => ({
     guestAddress: at,
     size: BigInt(size),
     userAddress: at,
-    mmapOffset: 0n,
-    fd: fds.file(size),
+    ...{ mmapOffset, fd },
   });
-  const log = (size: number, file = size) => ({
+  const log = (size: number, file = size, identity = {}, mmapOffset = 0n) => ({
     size: BigInt(size),
-    mmapOffset: 0n,
-    fd: fds.file(file),
+    mmapOffset,
+    fd: fds.file(file, identity),
   });
-  return { fds, table, applied, region, log };
+  return { fds, table, applied, poisoned, region, log };
 }
 
 test('the log is the last region, behind the table', async (t) => {
@@ -100,4 +101,44 @@ test('the log goes with the frontend', async (t) => {
   await table.clear();
   t.is(fds.open.size, 0);
   t.is(table.shown.length, 0);
+});
+
+test('beside a preset file the log is behind all that may show it', async (t) => {
+  const { fds, table, region, log } = setup(PRESET);
+  await table.set([region(0n, MIB, fds.file(8 * MIB, PRESET), BigInt(2 * MIB))]);
+  t.is(await table.setLog(log(8192)), BigInt(8 * MIB));
+  t.deepEqual(
+    table.shown.map(({ placement }) => placement),
+    [
+      { offset: 2 * MIB, kind: 'preset' },
+      { offset: 8 * MIB, kind: 'trapped' },
+    ],
+  );
+  // The frontend's memory grows: the log is a gap to it.
+  await table.set([region(0n, 8 * MIB, fds.file(8 * MIB, PRESET)), region(0x1000_0000n, MIB)]);
+  t.deepEqual(
+    table.shown.map(({ placement }) => placement.offset).sort((a, b) => a - b),
+    [0, 8 * MIB, 9 * MIB - MIB + 8192],
+  );
+});
+
+test('a log in the preset file itself lies where the file has it', async (t) => {
+  const { table, log } = setup(PRESET);
+  const place = await table.setLog(log(8192, 8 * MIB, PRESET, BigInt(5 * MIB)));
+  t.is(place, BigInt(5 * MIB));
+  t.deepEqual(
+    table.shown.map(({ placement }) => placement),
+    [{ offset: 5 * MIB, kind: 'preset' }],
+  );
+});
+
+test('a log whose file shrinks is reported, once and by name', async (t) => {
+  const { fds, table, poisoned, log } = setup();
+  await table.setLog(log(8192));
+  fds.maps[0]!.options.onPoisoned?.();
+  t.is(poisoned.length, 1);
+  t.is(poisoned[0], 'dirty log size 0x2000 mmap_offset 0x0');
+  await table.clear();
+  fds.maps[0]!.options.onPoisoned?.();
+  t.is(poisoned.length, 1, 'what is found after its end is no fault of the next frontend');
 });

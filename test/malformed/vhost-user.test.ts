@@ -1,5 +1,5 @@
 import test from 'ava';
-import { ftruncateSync } from 'node:fs';
+import { ftruncateSync, unlinkSync } from 'node:fs';
 import { native } from '../../src/native.js';
 import { startEchoBackend } from '../support/echo-backend.js';
 import { DeviceProcess } from '../vm/device-process.js';
@@ -24,6 +24,7 @@ test.after.always(async () => {
 
 const FRAMING = { headerSize: 12, lengthOffset: 8, lengthIncludesHeader: false };
 const FLAGS = { flags: 1 };
+const LOG_SHMFD = 1 << 1;
 /** MQ, REPLY_ACK, CONFIGURE_MEM_SLOTS. */
 const PROTOCOL_FEATURES = 1 | (1 << 3) | (1 << 15);
 /** VERSION_1 and PROTOCOL_FEATURES. */
@@ -107,6 +108,28 @@ test.serial('vhost-user: memory that shrinks under the device', async (t) => {
   ftruncateSync(fd, 0);
   const { memory } = backend.driver.window;
   t.deepEqual(memory.read(8192, 16), Buffer.alloc(16), 'zeros in place of what is gone');
+  t.is(await peer.next(), undefined, 'the frontend is dropped');
+  t.is(await idle.settled(), idle.count);
+  t.true(await healthy());
+});
+
+test.serial('vhost-user: a dirty log that shrinks under the device', async (t) => {
+  const peer = await connect();
+  t.teardown(() => peer.close());
+  const path = `/dev/shm/vvu-log-shrinks-${process.pid}`;
+  const fd = native.openFile(path, { writable: true, create: 8192 });
+  t.teardown(() => {
+    native.closeFd(fd);
+    unlinkSync(path);
+  });
+  peer.send(request(16, u64(PROTOCOL_FEATURES | LOG_SHMFD), FLAGS));
+  peer.send(request(6, Buffer.concat([u64(8192), u64(0)]), FLAGS), [fd]);
+  t.is((await peer.next())?.readUInt32LE(0), 6);
+  const { window } = backend.driver;
+  t.is(window.orByte(5000, 3), 0);
+  t.is(window.orByte(5000, 4), 3);
+  ftruncateSync(fd, 0);
+  t.is(window.orByte(5000, 8), 0, 'zeros in place of what is gone');
   t.is(await peer.next(), undefined, 'the frontend is dropped');
   t.is(await idle.settled(), idle.count);
   t.true(await healthy());
