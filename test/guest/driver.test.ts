@@ -184,6 +184,42 @@ test('doorbells and kick vectors', (t) => {
   t.is(driver.kick(3), undefined, 'no vector left: polled');
 });
 
+/** No capabilities 6, 7 and 8, and a configuration of status and max_vhost_queues alone. */
+class RfcDevice extends FakeDevice {
+  readonly opened: number[][] = [];
+  readonly stores: string[] = [];
+
+  constructor() {
+    super();
+    this.config.writeUInt8(0, 0x78 + 1);
+    this.config.writeUInt32LE(8, 0x78 + 12);
+  }
+
+  override openWindow(...place: number[]) {
+    this.opened.push(place);
+    return super.openWindow();
+  }
+
+  override barWrite(bar: number, offset: number, data: Uint8Array): void {
+    if (bar === 2) this.stores.push(`${offset}: ${Buffer.from(data).toString('hex')}`);
+    else super.barWrite(bar, offset, data);
+  }
+}
+
+test('a device of the RFC has its doorbells and window where the RFC says', (t) => {
+  const device = new RfcDevice();
+  const driver = new VvuDriver(device);
+  // 4 vrings: 5 doorbells of 2 bytes, then the next page of an 8 KiB BAR.
+  t.deepEqual(device.opened, [[2, 4096, 4096]]);
+  driver.doorbell(1).ring();
+  driver.logDoorbell().ring();
+  t.deepEqual(device.stores, ['2: 0100', '8: 0400']);
+  t.is(driver.errDoorbell(0), undefined);
+  t.throws(() => driver.doorbell(5), { code: 'DOORBELL_INDEX' });
+  t.is(driver.kick(0), undefined, 'no notifications: polled');
+  t.true(driver.uuid.equals(Buffer.alloc(16)));
+});
+
 test('with interrupts, vector 0 serves configuration and queues', (t) => {
   const device = new FakeDevice();
   const driver = new VvuDriver(device, { interrupts: true });
