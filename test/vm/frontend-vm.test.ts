@@ -6,6 +6,7 @@ import { temporaryFolder } from '../support/temporary.js';
 import { until } from '../support/until.js';
 import { vmKit, type VmKit } from '../support/vm-kit.js';
 import { DeviceProcess } from './device-process.js';
+import { allReturned, bringUpNet, NEIGHBOUR, netCounters } from './guest-net.js';
 import { vhostUserNetArguments } from './qemu-arguments.js';
 import { Vm } from './qemu.js';
 
@@ -18,31 +19,12 @@ const vmTest = declareTests(reason);
 const MEMORY = '256M';
 const PINGS = 20;
 
-interface Counters {
-  readonly sent: number;
-  readonly received: number;
-}
-
-async function counters(vm: Vm): Promise<Counters> {
-  const folder = '/sys/class/net/eth0/statistics';
-  const lines = await vm.shell(`cat ${folder}/tx_packets ${folder}/rx_packets`);
-  const [sent = NaN, received = NaN] = lines.map(Number);
-  return { sent, received };
-}
-
 /** Brings the interface up and sends to a neighbour that only the static ARP entry knows. */
 async function ping(t: ExecutionContext, vm: Vm, what: string): Promise<void> {
-  await vm.shell('modprobe -a virtio_pci virtio_net');
-  await vm.shell('ifconfig eth0 192.0.2.1 netmask 255.255.255.0 up');
-  await vm.shell('arp -s 192.0.2.2 02:00:00:00:00:02');
-  const before = await counters(vm);
-  await vm.shell(`ping -q -c ${PINGS} -i 0.05 -s 1400 192.0.2.2 > /dev/null || true`);
-  // Whatever the guest sent by itself (IPv6 neighbour discovery) comes back, too.
-  let after = await counters(vm);
-  for (let tries = 0; tries < 50 && after.received < after.sent; tries++) {
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    after = await counters(vm);
-  }
+  await bringUpNet(vm);
+  const before = await netCounters(vm);
+  await vm.shell(`ping -q -c ${PINGS} -i 0.05 -s 1400 ${NEIGHBOUR} > /dev/null || true`);
+  const after = await allReturned(vm);
   const sent = after.sent - before.sent;
   t.log(`${what}: sent ${sent}, received ${after.received - before.received}`);
   t.true(sent >= PINGS);

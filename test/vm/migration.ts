@@ -16,15 +16,19 @@ export interface MigrationState {
 }
 
 const TIMEOUT = 120_000;
-/** More than is sent in a second while the migration is to last. */
+/** Memory that the guest writes again and again, so that there is always more to send. */
 const CHURN = [
   'mkdir -p /tmp',
-  'head -c 16777216 /dev/urandom > /tmp/churn',
+  'head -c 33554432 /dev/urandom > /tmp/churn',
   '(while :; do cp /tmp/churn /tmp/churned; sleep 0.1; done) >/dev/null 2>&1 &',
 ];
-/** Bytes per second, and the downtime in ms that it has to stay under. */
-const SLOW = { 'max-bandwidth': 32 * 2 ** 20, 'downtime-limit': 1 };
-const FAST = { 'max-bandwidth': 0, 'downtime-limit': 60_000 };
+/**
+ * Bytes per second, and the downtime in ms that it has to stay under: for the first pass, for one
+ * that takes longer than whatever is to happen in it, and for the end.
+ */
+const FIRST = { 'max-bandwidth': 16 * 2 ** 20, 'downtime-limit': 1 };
+const HELD = { 'max-bandwidth': 2 ** 19 };
+const LAST = { 'max-bandwidth': 0, 'downtime-limit': 60_000 };
 
 /** One live migration, seen from its source. */
 export class Migration {
@@ -32,11 +36,11 @@ export class Migration {
 
   /**
    * Begins to send the source's state to `uri`, where a VM receives. It goes on until `complete`,
-   * because the guest writes more memory than it may send.
+   * because the guest writes more memory than may be sent.
    */
   static async begin(source: Vm, uri: string): Promise<Migration> {
     await source.shell(CHURN.join('; '), 60_000);
-    await source.qmp('migrate-set-parameters', SLOW);
+    await source.qmp('migrate-set-parameters', FIRST);
     await source.qmp('migrate', { uri });
     return new Migration(source);
   }
@@ -47,19 +51,19 @@ export class Migration {
     return state;
   }
 
-  /** Resolves when `count` more passes have begun. */
-  async passes(count: number): Promise<MigrationState> {
-    const from = (await this.state()).ram?.['dirty-sync-count'] ?? 0;
-    return this.until(`pass ${from + count}`, ({ status, ram }) => {
-      if (status === 'completed')
-        throw new Error(`the migration ended by itself: ${JSON.stringify(ram)}`);
-      return (ram?.['dirty-sync-count'] ?? 0) >= from + count;
+  /** Resolves when all of the memory was sent once; from then on next to nothing is. */
+  async hold(): Promise<MigrationState> {
+    const state = await this.until('the second pass', ({ status, ram }) => {
+      if (status === 'completed') throw new Error('the migration ended by itself');
+      return (ram?.['dirty-sync-count'] ?? 0) >= 2;
     });
+    await this.source.qmp('migrate-set-parameters', HELD);
+    return state;
   }
 
   /** Lets it end; the source has stopped for good then. */
   async complete(): Promise<MigrationState> {
-    await this.source.qmp('migrate-set-parameters', FAST);
+    await this.source.qmp('migrate-set-parameters', LAST);
     return this.until('its end', ({ status }) => status === 'completed');
   }
 
