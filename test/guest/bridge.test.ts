@@ -215,18 +215,6 @@ test('a log that cannot be mapped ends the connection, since nobody would see th
   t.is(rig.log.filter(({ fields }) => JSON.stringify(fields).includes('LOG_NOT_MAPPED')).length, 1);
 });
 
-test('where a log would be trapped the backend does not offer LOG_SHMFD', (t) => {
-  const request = '0f000000 01000000 00000000';
-  const offer = (bits: string) => `0f000000 05000000 08000000 ${bits}00000000000000`;
-  for (const remaps of [true, false]) {
-    const rig = start(t, { remaps });
-    const backend = rig.connect();
-    rig.request(request);
-    backend.says(offer('1f'));
-    t.deepEqual(rig.replies(), [plain(offer(remaps ? '1f' : '1d'))]);
-  }
-});
-
 test('kick eventfds are those of the vectors, calls and errs ring doorbells', (t) => {
   const rig = start(t);
   const backend = rig.connect();
