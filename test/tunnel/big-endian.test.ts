@@ -153,7 +153,7 @@ const passed = Object.entries(FRONTEND_POLICY).flatMap(([name, { treatment }]) =
 
 for (const name of passed) {
   const descriptor: MessageDescriptor = frontendMessages[name as keyof typeof frontendMessages];
-  const { id, fds, fdCount } = descriptor;
+  const { id, fds } = descriptor;
   // The bare address of a log without LOG_SHMFD is refused in any order.
   const requests = frontendRequests[name]!.filter(({ text }) => !text.startsWith('base='));
 
@@ -161,7 +161,7 @@ for (const name of passed) {
     for (const request of requests) {
       for (const reply of frontendReplies[name] ?? [SUCCESS]) {
         const r = await negotiated();
-        const count = fdCount?.(request.value) ?? fds.min;
+        const count = descriptor.fdCount?.(request.value) ?? fds.min;
         r.frontend(message('BE', id, rig.NEED_REPLY, be(request.be)), count);
         await settle();
         const expected = message('LE', id, rig.NEED_REPLY, shown(name, be(request.le)));
