@@ -14,6 +14,7 @@ export type {
   Binding,
   DmaBuffer,
   InterruptHandle,
+  IntxInterrupt,
   PciAccess,
   WindowAccess,
   WindowFile,
@@ -22,7 +23,13 @@ export { VfioUserPciAccess, type VfioUserAccessOptions } from './vfio-user-acces
 export { PollLoop } from './poll-loop.js';
 export type { Pollable } from './poll-loop.js';
 export { readChain, writeChain } from '../virtio/split-queue.js';
-export type { Chain, QueuePosition, Segment, SplitQueue } from '../virtio/split-queue.js';
+export type {
+  Chain,
+  InflightTracker,
+  QueuePosition,
+  Segment,
+  SplitQueue,
+} from '../virtio/split-queue.js';
 export type { Clock } from '../clock.js';
 export type { GuestMemory, Iova, QueueConfig } from '../virtio/ports.js';
 export { USER_DRIVERS, bindDriver, type UserDriver } from './bind.js';
@@ -30,3 +37,4 @@ export { SysfsFunction, type PciResource, type SystemPaths } from './sysfs-funct
 export type { WindowCaching } from './sysfs-bars.js';
 export { SysfsPciAccess, type SysfsAccessOptions } from './sysfs-access.js';
 export { VfioPciAccess, type VfioAccessOptions } from './vfio-access.js';
+export type { UioInterrupt } from './uio-interrupt.js';
