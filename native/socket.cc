@@ -1,6 +1,7 @@
 #include "socket.h"
 
 #include <sys/socket.h>
+#include <sys/un.h>
 
 #include <cerrno>
 #include <limits>
@@ -54,6 +55,44 @@ Napi::Value Connect(const Napi::CallbackInfo& info) {
     throw ErrnoFailure(errno, "connect to " + path);
   }
   return Socket::Create(Instance::Of(info.Env()), std::move(fd));
+}
+
+int Option(int fd, int option) {
+  int value = 0;
+  socklen_t length = sizeof(value);
+  if (getsockopt(fd, SOL_SOCKET, option, &value, &length) == 0) return value;
+  if (errno == ENOTSOCK) throw Failure("BAD_FD_TYPE", "the fd is no socket");
+  throw ErrnoFailure(errno, "getsockopt");
+}
+
+/** Whoever sent the fd may have sent anything. */
+void CheckConnectedStream(int fd) {
+  if (Option(fd, SO_DOMAIN) != AF_UNIX || Option(fd, SO_TYPE) != SOCK_STREAM) {
+    throw Failure("BAD_FD_TYPE", "the fd is no AF_UNIX stream socket");
+  }
+  sockaddr_un address;
+  socklen_t length = sizeof(address);
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) return;
+  if (errno == ENOTCONN) throw Failure("BAD_FD_TYPE", "the socket is not connected");
+  throw ErrnoFailure(errno, "getpeername");
+}
+
+Napi::Value AdoptSocket(const Napi::CallbackInfo& info) {
+  const int fd = ToFd(info[0]);
+  CheckConnectedStream(fd);
+  // A duplicate first: until nothing can fail any more the fd is the caller's.
+  const Napi::Object socket = Socket::Create(Instance::Of(info.Env()), DupFd(fd));
+  UniqueFd taken(fd);
+  return socket;
+}
+
+Napi::Value CreateSocketPair(const Napi::CallbackInfo& info) {
+  int fds[2];
+  if (socketpair(AF_UNIX, kSocketType, 0, fds) != 0) throw ErrnoFailure(errno, "socketpair");
+  Napi::Array pair = Napi::Array::New(info.Env(), 2);
+  pair.Set(0u, Napi::Number::New(info.Env(), fds[0]));
+  pair.Set(1u, Napi::Number::New(info.Env(), fds[1]));
+  return pair;
 }
 
 Napi::Value SocketPair(const Napi::CallbackInfo& info) {
@@ -226,6 +265,8 @@ Napi::Value Socket::Close(const Napi::CallbackInfo& info) {
 void DefineSocketFunctions(Napi::Object exports) {
   SetFunction<Connect>(exports, "connect");
   SetFunction<SocketPair>(exports, "socketPair");
+  SetFunction<AdoptSocket>(exports, "adoptSocket");
+  SetFunction<CreateSocketPair>(exports, "createSocketPair");
 }
 
 }  // namespace vvu

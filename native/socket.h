@@ -49,7 +49,7 @@ class Socket : public Wrapped<Socket>, private ConnectionObserver, private Hangu
   FunctionRef hangup_;
 };
 
-/** Defines `connect` and `socketPair`. */
+/** Defines what makes sockets without a listener. */
 void DefineSocketFunctions(Napi::Object exports);
 
 }  // namespace vvu

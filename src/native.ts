@@ -300,6 +300,14 @@ export interface Native extends NativeVfio {
   connect(path: string): NativeSocket;
   /** A connected pair in this process, for tests. */
   socketPair(): [NativeSocket, NativeSocket];
+  /**
+   * Makes a socket of an fd that came from a peer. It owns the fd from then on; when this throws,
+   * the fd stays the caller's. Nothing blocks, whatever flags the peer sets on its duplicates.
+   * @throws `BAD_FD_TYPE` for anything but a connected AF_UNIX stream socket
+   */
+  adoptSocket(fd: number): NativeSocket;
+  /** Two connected AF_UNIX stream sockets, to pass one on; the caller owns both fds. */
+  createSocketPair(): [number, number];
 
   /** A memfd sealed against shrinking; the caller owns the fd. */
   createMemfd(name: string, size: number): number;

@@ -2,13 +2,21 @@ import type { Command } from 'commander';
 import { createVfioUserDevice } from '../hosts/vfio-user/index.js';
 import type { VfioUserDeviceHost } from '../hosts/vfio-user/index.js';
 import { LAYOUTS } from '../hosts/layout.js';
+import { PROTOCOL_FEATURE_NAMES } from '../tunnel/index.js';
 import { VvuError } from '../errors.js';
 import { native } from '../native.js';
 import { argument } from './argument.js';
 import { parseGroup } from './group.js';
 import type { LogLevel } from './logger.js';
 import { LOG_LEVELS, createLogger } from './logger.js';
-import { parseChoice, parseInteger, parseMode, parsePciId, parseWindow } from './parse.js';
+import {
+  parseChoice,
+  parseInteger,
+  parseList,
+  parseMode,
+  parsePciId,
+  parseWindow,
+} from './parse.js';
 import { formatReady, readyReport } from './ready.js';
 import type { DeviceSettings } from './settings.js';
 import { readConfigFile, toDeviceOptions } from './settings.js';
@@ -45,6 +53,16 @@ export function addDeviceCommand(program: Command): void {
       '--queues <n>',
       'vrings that a frontend may use (default: 256)',
       argument(parseInteger(1, 1024)),
+    )
+    .option(
+      '--unknown-requests <what>',
+      'pass or refuse requests that the device does not know (default: pass)',
+      argument(parseChoice(['pass', 'refuse'])),
+    )
+    .option(
+      '--hide-features <names>',
+      'protocol features that no frontend shall see, such as BACKEND_REQ,LOG_SHMFD',
+      argument(parseList(PROTOCOL_FEATURE_NAMES)),
     )
     .option('--uuid <uuid>', 'identity that the guest reads from the device')
     .option('--state-dir <path>', 'keep a random identity across restarts here')

@@ -94,3 +94,9 @@ export function parseChoice<T extends string>(choices: readonly T[]): (text: str
     return found;
   };
 }
+
+/** Some words of a list, separated by commas. */
+export function parseList<T extends string>(choices: readonly T[]): (text: string) => T[] {
+  const one = parseChoice(choices);
+  return (text) => text.split(',').map((word) => one(word.trim()));
+}

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { MAX_VHOST_QUEUES } from '../device/constants.js';
 import type { VfioUserDeviceOptions } from '../hosts/vfio-user/options.js';
+import { PROTOCOL_FEATURE_NAMES } from '../tunnel/index.js';
 import { LAYOUTS } from '../hosts/layout.js';
 import { readJsonFile, text, textOr } from './config-file.js';
 import { parseGroup } from './group.js';
@@ -21,6 +22,8 @@ const deviceSchema = z.strictObject({
   window: windowSchema.optional(),
   layout: z.enum(LAYOUTS).optional(),
   queues: textOr(parseInteger(1, MAX_VHOST_QUEUES)).optional(),
+  unknownRequests: z.enum(['pass', 'refuse']).optional(),
+  hideFeatures: z.array(z.enum(PROTOCOL_FEATURE_NAMES)).optional(),
   uuid: text.optional(),
   stateDir: text.optional(),
   pciId: textOr(parsePciId).optional(),
@@ -56,6 +59,10 @@ export function toDeviceOptions(settings: DeviceSettings, index: number): VfioUs
     },
     layout: settings.layout ?? 'split',
     maxVhostQueues: settings.queues,
+    rules: {
+      unknownRequests: settings.unknownRequests,
+      hiddenFeatures: settings.hideFeatures,
+    },
     uuid: settings.uuid,
     stateDirectory: settings.stateDir,
     pciId: settings.pciId,

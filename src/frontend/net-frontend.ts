@@ -4,6 +4,8 @@ import { native as realNative, type Native, type NativeSocket } from '../native.
 import {
   VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_PROTOCOL_F_BACKEND_REQ,
+  VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
@@ -23,6 +25,7 @@ import {
 } from '../virtio/constants.js';
 import type { GuestMemory } from '../virtio/ports.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from '../virtio/ring-constants.js';
+import { BackendChannel, type BackendRequestHandler } from './backend-channel.js';
 import { FrontendConnection } from './connection.js';
 import { NetQueuePair, pairBytes, type NetCounters } from './net-queue.js';
 import { FrontendRam, type RamOptions } from './ram.js';
@@ -34,6 +37,11 @@ const PROTOCOL_FEATURES = featureBits(
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   VHOST_USER_PROTOCOL_F_STATUS,
+);
+/** What a frontend that takes requests of its backend asks for besides. */
+const REQUEST_FEATURES = featureBits(
+  VHOST_USER_PROTOCOL_F_BACKEND_REQ,
+  VHOST_USER_PROTOCOL_F_CONFIG,
 );
 const FEATURES =
   VIRTIO_F_VERSION_1 |
@@ -62,6 +70,8 @@ export interface FrontendOptions {
   /** Longest wait for a reply. Default 5,000 ms. */
   readonly timeoutMs?: number;
   readonly onClosed?: (code: string, detail: string) => void;
+  /** Takes requests of the backend; without it no channel for them is opened. */
+  readonly onBackendRequest?: BackendRequestHandler;
 }
 
 interface Notifiers {
@@ -87,6 +97,8 @@ export class NetFrontend {
   private readonly ringSize: number;
   private readonly wanted: bigint;
   private readonly wantedProtocol: bigint;
+  private readonly onBackendRequest: BackendRequestHandler | undefined;
+  private channel: BackendChannel | undefined;
 
   /** Takes the socket over. */
   constructor(socket: NativeSocket, options: FrontendOptions = {}) {
@@ -95,7 +107,9 @@ export class NetFrontend {
     const count = options.queuePairs ?? 1;
     this.ringSize = options.ringSize ?? 256;
     this.wanted = FEATURES & ~(options.withoutFeatures ?? 0n);
-    this.wantedProtocol = PROTOCOL_FEATURES & ~(options.withoutProtocolFeatures ?? 0n);
+    this.onBackendRequest = options.onBackendRequest;
+    const requests = this.onBackendRequest === undefined ? 0n : REQUEST_FEATURES;
+    this.wantedProtocol = (PROTOCOL_FEATURES | requests) & ~(options.withoutProtocolFeatures ?? 0n);
     this.connection = new FrontendConnection(socket, {
       native: this.native,
       logger: this.log,
@@ -229,9 +243,31 @@ export class NetFrontend {
     return notifiers === undefined ? 0 : this.native.readEventFd(notifiers.call);
   }
 
+  /**
+   * Opens the back-end channel in the place of an earlier one.
+   * @throws VvuError `REFUSED`, scope `request`
+   */
+  async openChannel(): Promise<void> {
+    const { onBackendRequest } = this;
+    if (onBackendRequest === undefined) return;
+    this.channel?.close();
+    this.channel = new BackendChannel(this.native, this.log, onBackendRequest);
+    await this.connection.set(messages.SET_BACKEND_REQ_FD, undefined, [this.channel.fd]);
+    this.channel.handedOver();
+  }
+
+  /** Reads the configuration space, where the backend has it. */
+  async readConfig(offset: number, length: number): Promise<Buffer> {
+    const request = { offset, flags: 0, data: Buffer.alloc(length) };
+    const reply = await this.connection.get(messages.GET_CONFIG, request);
+    if (reply === undefined) throw new VvuError('REFUSED', 'request', 'no configuration space');
+    return reply.data;
+  }
+
   /** Drops the connection and frees everything. Idempotent. */
   close(): void {
     this.connection.close();
+    this.channel?.close();
     this.ram.close();
     for (const { kick, call } of this.notifiers.splice(0)) {
       this.native.closeFd(kick);
@@ -252,6 +288,7 @@ export class NetFrontend {
     if ((this.features & VIRTIO_F_VERSION_1) === 0n) {
       throw new VvuError('FEATURES', 'peer', 'the backend does not offer VERSION_1');
     }
+    if (this.hasProtocol(VHOST_USER_PROTOCOL_F_BACKEND_REQ)) await this.openChannel();
     await connection.set(messages.SET_OWNER, undefined);
     await this.checkQueueNum();
   }

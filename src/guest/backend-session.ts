@@ -3,6 +3,7 @@ import { VvuError } from '../errors.js';
 import {
   VHOST_F_LOG_ALL,
   VHOST_USER_F_PROTOCOL_FEATURES,
+  VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   VHOST_USER_PROTOCOL_F_CONFIG,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD,
@@ -46,6 +47,7 @@ const PROTOCOL_FEATURES = featureBits(
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
   VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS,
   VHOST_USER_PROTOCOL_F_STATUS,
@@ -55,6 +57,8 @@ export interface SessionPorts {
   readonly window: WindowAccess;
   doorbell(vring: number): Doorbell;
   logDoorbell(): Doorbell;
+  /** The frontend takes requests of the backend from now on. */
+  channelOpened(): void;
   /** A ring failed while it was served. */
   ringFailed(vring: number, error: unknown): void;
 }
@@ -148,6 +152,7 @@ export class BackendSession {
       GET_VRING_BASE: ({ index }) => this.getBase(this.vring(index)),
       GET_CONFIG: (request) => this.readConfig(request),
       SET_CONFIG: ({ offset, data }) => this.config().write(offset, data),
+      SET_BACKEND_REQ_FD: () => this.ports.channelOpened(),
       SET_STATUS: (status) => this.setStatus(Number(status)),
       GET_STATUS: () => BigInt(this.status),
       NET_SET_MTU: (mtu) => this.device.setMtu?.(Number(mtu)),

@@ -10,6 +10,7 @@ import {
   type MessageDescriptor,
 } from '../vhost-user/index.js';
 import type { BackendDevice } from './backend-device.js';
+import { BackendRequests } from './backend-requests.js';
 import { BackendSession } from './backend-session.js';
 import type { VvuDriver } from './driver.js';
 import type { Doorbell } from './notifications.js';
@@ -24,6 +25,8 @@ export interface BackendOptions {
  * message that cannot be answered at all ends the connection.
  */
 export class VhostUserBackend {
+  /** Requests to the frontend: a changed configuration space, for example. */
+  readonly requests: BackendRequests;
   private session: BackendSession | undefined;
   private readonly log: Logger;
   /** Doorbells are registers of the device and outlive a connection. */
@@ -45,6 +48,11 @@ export class VhostUserBackend {
     }
     this.driver = driver;
     this.log = options.logger ?? silentLogger;
+    this.requests = new BackendRequests({
+      send: (message) => driver.request(message),
+      acknowledged: () => this.session?.acknowledges() === true,
+      log: this.log,
+    });
     driver.on('connected', () => this.connected());
     driver.on('disconnected', () => this.disconnected());
     driver.on('message', (bytes) => this.message(bytes));
@@ -61,6 +69,7 @@ export class VhostUserBackend {
       window: this.driver.window,
       doorbell: (vring) => this.doorbell(vring),
       logDoorbell: () => this.driver.logDoorbell(),
+      channelOpened: () => this.requests.open(),
       ringFailed: (vring, error) =>
         this.log.warn({ vring, code: errorCode(error), error: errorMessage(error) }, 'ring failed'),
     });
@@ -69,6 +78,7 @@ export class VhostUserBackend {
   private disconnected(): void {
     this.session?.end();
     this.session = undefined;
+    this.requests.close('the frontend left');
   }
 
   private doorbell(vring: number): Doorbell {
@@ -90,8 +100,10 @@ export class VhostUserBackend {
       this.drop(errorMessage(error));
       return;
     }
-    // A reply can only be one to a request of ours, and there are none.
-    if (frame.reply) return;
+    if (frame.reply) {
+      this.requests.reply(frame);
+      return;
+    }
     const descriptor = frontendMessage(frame.request);
     try {
       const value = this.handle(session, frame, descriptor);

@@ -178,14 +178,20 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   }
 
   /**
-   * Sends a message (a reply, or a request of the backend) to the frontend.
+   * Sends a reply to the frontend.
    * @returns false when the device holds all buffers: try again after a `poll`
    */
   reply(message: Uint8Array): boolean {
-    if (!this.up || this.queues === undefined) return true;
-    const sent = this.queues.txq.send(message);
-    if (sent) this.emit('sent', message);
-    return sent;
+    return this.transmit(message, 1);
+  }
+
+  /**
+   * Sends a request of the backend to the frontend (SET_BACKEND_REQ_FD). Leaves a buffer for the
+   * reply that a listener of `message` may owe meanwhile.
+   * @returns false when the device holds the buffers: try again after a `poll`
+   */
+  request(message: Uint8Array): boolean {
+    return this.transmit(message, 2);
   }
 
   /** The call eventfd of vring `index`. */
@@ -253,6 +259,14 @@ export class VvuDriver extends EventEmitter<DriverEvents> {
   private acknowledge(): void {
     this.intxDue = false;
     this.intx?.acknowledge();
+  }
+
+  private transmit(message: Uint8Array, buffers: number): boolean {
+    if (!this.up || this.queues === undefined) return true;
+    const { txq } = this.queues;
+    const sent = txq.hasRoom(buffers) && txq.send(message);
+    if (sent) this.emit('sent', message);
+    return sent;
   }
 
   private initialize(): RunningQueues {

@@ -117,10 +117,10 @@ export class TransmitQueue extends MessageQueue {
     this.queue.disableInterrupts();
   }
 
-  /** Whether `send` would succeed. */
-  hasRoom(): boolean {
-    if (this.idle.length === 0) this.reclaim();
-    return this.idle.length > 0;
+  /** Whether `send` would succeed so many times. */
+  hasRoom(messages = 1): boolean {
+    if (this.idle.length < messages) this.reclaim();
+    return this.idle.length >= messages;
   }
 
   /** @returns false when the device still holds every buffer */

@@ -4,6 +4,7 @@ import { errorCode, errorMessage, VvuError } from '../errors.js';
 import { silentLogger, type Logger } from '../log.js';
 import type { ListenOptions, Native, NativeListener, NativeSocket } from '../native.js';
 import { WaitingPeer } from '../waiting-peer.js';
+import type { TunnelRules } from './policy.js';
 import type { FrontendEndpoint, TunnelBackend, TunnelSession } from './ports.js';
 import { FrontendSession } from './session.js';
 
@@ -11,11 +12,12 @@ export interface EndpointOptions {
   readonly path: string;
   /** `server`: listen, the usual way with QEMU. `client`: the frontend listens. */
   readonly mode: 'server' | 'client';
-  readonly native: Pick<Native, 'listen' | 'connect' | 'closeFd'>;
+  readonly native: Pick<Native, 'listen' | 'connect' | 'closeFd' | 'adoptSocket'>;
   readonly log?: Logger;
   /** Permissions of the socket file, in server mode. */
   readonly permissions?: ListenOptions;
   readonly maxMemorySlots?: number;
+  readonly rules?: TunnelRules;
   readonly clock?: Clock;
 }
 
@@ -167,7 +169,7 @@ export class SocketEndpoint implements FrontendEndpoint {
   }
 
   #serve(socket: NativeSocket): void {
-    const { native, maxMemorySlots } = this.#options;
+    const { native, maxMemorySlots, rules } = this.#options;
     if (this.#backend === undefined) {
       socket.close();
       return;
@@ -180,6 +182,7 @@ export class SocketEndpoint implements FrontendEndpoint {
       native,
       log: this.#log,
       ...(maxMemorySlots === undefined ? {} : { maxMemorySlots }),
+      ...(rules === undefined ? {} : { rules }),
       onClosed: () => {
         this.#sessionOver(since);
       },

@@ -1,7 +1,6 @@
 import { VvuError } from '../errors.js';
 import type { Logger } from '../log.js';
 import {
-  backendMessage,
   decodeFrame,
   describeFrame,
   encodeFrame,
@@ -12,7 +11,9 @@ import {
   type Inflight,
   type OutstandingReplies,
 } from '../vhost-user/index.js';
+import type { BackendChannel } from './backend-channel.js';
 import type { InflightBuffers } from './inflight.js';
+import type { KindLog } from './kind-log.js';
 import type { Negotiation } from './negotiation.js';
 
 export interface GuestRepliesOptions {
@@ -24,6 +25,10 @@ export interface GuestRepliesOptions {
   readonly maxVhostQueues: number;
   readonly maxMemorySlots: number;
   readonly log: Logger;
+  /** For what a guest can cause at will. */
+  readonly kinds: KindLog;
+  /** Where requests of the guest go. */
+  readonly channel: Pick<BackendChannel, 'request'>;
 }
 
 /** A message for the frontend. */
@@ -33,9 +38,6 @@ export interface Answer {
   readonly fd?: number;
 }
 
-/** Kinds of dropped messages that are warned of, per connection. */
-const MAX_REPORTED = 16;
-
 function broken(cause: unknown): VvuError {
   const detail = cause instanceof Error ? cause.message : String(cause);
   return new VvuError('BAD_GUEST_MESSAGE', 'device', `message on txq: ${detail}`, { cause });
@@ -43,6 +45,7 @@ function broken(cause: unknown): VvuError {
 
 /**
  * Messages from txq on their way to the frontend: checked, filtered, in the socket's byte order.
+ * Requests of the guest go to the back-end channel.
  *
  * A message that is no vhost-user message, or whose payload does not fit its request, is the
  * driver's fault and needs a reset. A reply that nobody waits for, or not yet, is only dropped:
@@ -50,9 +53,6 @@ function broken(cause: unknown): VvuError {
  * turn that race into an outage.
  */
 export class GuestReplies {
-  /** Kinds of dropped messages that were reported, so that a guest cannot fill the log. */
-  readonly #reported = new Set<string>();
-
   constructor(private readonly options: GuestRepliesOptions) {}
 
   /**
@@ -60,20 +60,24 @@ export class GuestReplies {
    * @throws VvuError `BAD_GUEST_MESSAGE` of scope `device`
    */
   take(message: Uint8Array): Answer | undefined {
-    const { log, outstanding, order } = this.options;
+    const { channel, kinds, log, outstanding, order } = this.options;
     const frame = decodeGuestFrame(message);
     if (log.isLevelEnabled('trace')) {
       const channel = frame.reply ? 'frontend' : 'backend';
       log.trace({ message: describeFrame(frame, 'LE', channel) }, 'from the guest');
     }
     if (!frame.reply) {
-      const name = backendMessage(frame.request)?.name ?? String(frame.request);
-      this.#drop(`request ${name}`, 'back-end request of the guest discarded');
+      channel.request(frame);
       return undefined;
     }
     const expected = outstanding.next;
     if (expected?.descriptor.id !== frame.request) {
-      this.#drop(`reply ${frame.request}`, 'reply that the frontend does not expect dropped');
+      if (outstanding.settlePossible(frame.request)) {
+        return {
+          bytes: encodeFrame({ request: frame.request, reply: true }, frame.payload, order),
+        };
+      }
+      kinds.report(`reply ${frame.request}`, 'reply that the frontend does not expect dropped');
       return undefined;
     }
     const { payload, fd } = this.#convert(expected, frame);
@@ -116,16 +120,6 @@ export class GuestReplies {
         return atMost(value, maxMemorySlots);
       default:
         return value;
-    }
-  }
-
-  #drop(kind: string, text: string): void {
-    const { log } = this.options;
-    if (this.#reported.size < MAX_REPORTED && !this.#reported.has(kind)) {
-      this.#reported.add(kind);
-      log.warn({ kind }, text);
-    } else {
-      log.debug({ kind }, text);
     }
   }
 }

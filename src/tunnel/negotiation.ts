@@ -1,21 +1,13 @@
 import { VvuError } from '../errors.js';
 import {
   featureBit,
-  featureBits,
   hex,
   VHOST_USER_PROTOCOL_F_CRYPTO_SESSION,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
-  VIRTIO_F_IOMMU_PLATFORM,
   type ByteOrder,
   type MessageDescriptor,
 } from '../vhost-user/index.js';
 import { ALLOWED_PROTOCOL_FEATURES } from './policy.js';
-
-/**
- * Virtio features that the tunnel cannot carry: IOTLB misses travel on the back-end channel, whose
- * feature is masked, and QEMU refuses to start with one and without the other.
- */
-export const MASKED_FEATURES = featureBits(VIRTIO_F_IOMMU_PLATFORM);
 
 function refused(code: string, message: string): VvuError {
   return new VvuError(code, 'request', message);
@@ -33,10 +25,11 @@ export class Negotiation {
   #offeredProtocol: bigint | undefined;
   #acceptedProtocol: bigint | undefined;
 
-  constructor(order: ByteOrder) {
+  /** @param hidden protocol features that no frontend shall see, as a mask */
+  constructor(order: ByteOrder, hidden = 0n) {
     // A crypto session's structure is QEMU's own, so nobody can swap it for a little-endian guest.
     const unswappable = order === 'BE' ? featureBit(VHOST_USER_PROTOCOL_F_CRYPTO_SESSION) : 0n;
-    this.#protocolMask = ALLOWED_PROTOCOL_FEATURES & ~unswappable;
+    this.#protocolMask = ALLOWED_PROTOCOL_FEATURES & ~unswappable & ~hidden;
   }
 
   /** Whether need_reply asks for an acknowledgement. */
@@ -51,7 +44,7 @@ export class Negotiation {
 
   /** The guest's GET_FEATURES reply, as the frontend may see it. */
   offerFeatures(value: bigint): bigint {
-    return (this.#offered = value & ~MASKED_FEATURES);
+    return (this.#offered = value);
   }
 
   /** The guest's GET_PROTOCOL_FEATURES reply, as the frontend may see it. */

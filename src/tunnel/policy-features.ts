@@ -15,6 +15,7 @@ function rows(treatment: Treatment): Row {
 }
 
 const pass = rows('pass');
+const handle = rows('handle');
 const provide = rows('provide');
 const mask = rows('mask');
 
@@ -29,10 +30,10 @@ export const FEATURE_POLICY = {
   RARP: pass(c.VHOST_USER_PROTOCOL_F_RARP, test.RARP),
   REPLY_ACK: pass(c.VHOST_USER_PROTOCOL_F_REPLY_ACK, test.REPLY_ACK),
   NET_MTU: pass(c.VHOST_USER_PROTOCOL_F_NET_MTU, test.MTU),
-  BACKEND_REQ: mask(
+  BACKEND_REQ: handle(
     c.VHOST_USER_PROTOCOL_F_BACKEND_REQ,
-    test.OFFERED,
-    'the backend channel is not tunnelled yet',
+    test.CHANNEL,
+    'the device holds the socket; see The backend channel',
   ),
   CROSS_ENDIAN: pass(c.VHOST_USER_PROTOCOL_F_CROSS_ENDIAN, test.ENDIAN),
   CRYPTO_SESSION: pass(
@@ -58,10 +59,10 @@ export const FEATURE_POLICY = {
     'the file is a memfd of the device, which the window shows',
   ),
   RESET_DEVICE: pass(c.VHOST_USER_PROTOCOL_F_RESET_DEVICE, test.RESET),
-  INBAND_NOTIFICATIONS: mask(
+  INBAND_NOTIFICATIONS: pass(
     c.VHOST_USER_PROTOCOL_F_INBAND_NOTIFICATIONS,
-    test.OFFERED,
-    'calls would need the backend channel',
+    test.INBAND,
+    'kicks in rxq, calls and errors over the backend channel',
   ),
   CONFIGURE_MEM_SLOTS: pass(c.VHOST_USER_PROTOCOL_F_CONFIGURE_MEM_SLOTS, test.SLOTS),
   STATUS: pass(c.VHOST_USER_PROTOCOL_F_STATUS, test.STATUS),

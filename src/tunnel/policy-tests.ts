@@ -1,7 +1,6 @@
 /** Titles of the tests that show what the policy's rows say; a test looks for each of them. */
 export const OFFERED = 'the allow list is exactly the features whose row does not mask them';
 export const REQUESTS = 'every request of a frontend is treated as its row says';
-export const DISCARDED = 'every request of the guest is treated as its row says';
 export const START = "QEMU's start of vhost-user-net passes, masked and rewritten where it must be";
 export const BEFORE =
   'before negotiation: what needs a feature, and accepting what was never offered';
@@ -29,3 +28,8 @@ export const NO_FDS =
 export const GET_INFLIGHT =
   'GET_INFLIGHT_FD: the guest sets a buffer up, and the frontend gets its memfd';
 export const SET_INFLIGHT = 'SET_INFLIGHT_FD shows the buffer and tells the guest its place';
+export const CHANNEL = 'requests of the guest go to the channel, replies come back';
+export const UNSERVED = 'requests of the guest that need an fd are refused';
+export const INBAND = 'in-band notifications pass both ways';
+export const IOTLB = 'IOTLB messages pass, and are answered';
+export const MISS = 'IOTLB misses of the guest pass over the channel';

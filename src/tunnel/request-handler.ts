@@ -11,7 +11,9 @@ import {
   type ByteOrder,
   type Frame,
   type FrontendRequest,
+  type MessageDescriptor,
 } from '../vhost-user/index.js';
+import type { BackendChannel } from './backend-channel.js';
 import type { FrontendMemory, MemoryRequest } from './frontend-memory.js';
 import type { InflightBuffers } from './inflight.js';
 import type { Negotiation } from './negotiation.js';
@@ -29,6 +31,7 @@ export interface RequestHandlerOptions {
   readonly inflight: InflightBuffers;
   readonly policy: RequestPolicy;
   readonly outstanding: OutstandingReplies;
+  readonly channel: Pick<BackendChannel, 'open'>;
 }
 
 /** What comes of a request. */
@@ -60,6 +63,9 @@ export class RequestHandler {
     }
     const checked = this.options.policy.check(frame, fds.count);
     const { descriptor, request } = checked;
+    if (request === undefined) {
+      return { forGuest: this.#unknown(frame, descriptor) };
+    }
     switch (refusesRequest(descriptor.name) ? 'unservable' : descriptor.action) {
       case 'pass':
         if (this.#isRepeatedOwner(request)) return { answer: this.#acknowledge(frame, SUCCESS) };
@@ -84,6 +90,11 @@ export class RequestHandler {
         return this.#inflight(request, fds).then((shown) =>
           this.#forGuest(frame, checked, shown, fds.count),
         );
+      case 'backend-channel': {
+        const [fd = -1] = fds.takeAll();
+        this.options.channel.open(fd);
+        break;
+      }
       case 'kick':
       case 'call':
       case 'err':
@@ -97,8 +108,9 @@ export class RequestHandler {
   }
 
   /**
-   * The answer that tells a frontend of a refusal: only with REPLY_ACK and need_reply, and not
-   * where it waits for a reply of its own. GET_INFLIGHT_FD's own reply can say that there is none.
+   * The answer that tells a frontend of a refusal: the failure that its reply has room for, or else
+   * the acknowledgement that it asked for with REPLY_ACK and need_reply. GET_INFLIGHT_FD's own reply
+   * can say that there is no buffer.
    */
   refusal(frame: Frame, fdCount: number, code: string): Buffer | undefined {
     const { order } = this.options;
@@ -107,8 +119,14 @@ export class RequestHandler {
       const payload = descriptor.replyPayload.encode(NO_INFLIGHT, order);
       return encodeFrame({ request: frame.request, reply: true }, payload, order);
     }
-    const own = descriptor !== undefined && hasOwnReply(descriptor, fdCount);
-    return own ? undefined : this.#acknowledge(frame, FAILURE);
+    if (descriptor === undefined || !hasOwnReply(descriptor, fdCount)) {
+      return this.#acknowledge(frame, FAILURE);
+    }
+    if (descriptor.failure === undefined) {
+      return undefined;
+    }
+    const payload = descriptor.replyPayload.encode(descriptor.failure(), order);
+    return encodeFrame({ request: frame.request, reply: true }, payload, order);
   }
 
   /** The acknowledgement of a request that has no reply of its own, if one was asked for. */
@@ -164,6 +182,18 @@ export class RequestHandler {
     }
   }
 
+  /** Its reply has any payload. One that was not asked for may come all the same. */
+  #unknown({ request, needReply, payload }: Frame, descriptor: MessageDescriptor): Buffer {
+    const { negotiation, outstanding } = this.options;
+    const asked = needReply && negotiation.replyAck;
+    if (asked) {
+      outstanding.expect({ descriptor, own: true });
+    } else {
+      outstanding.mayExpect(request);
+    }
+    return encodeFrame({ request, needReply: asked }, payload, 'LE');
+  }
+
   /** The request with `value` as its payload; notes which reply must come. */
   #forGuest(
     frame: Frame,
@@ -174,7 +204,9 @@ export class RequestHandler {
     const { negotiation, outstanding } = this.options;
     const own = hasOwnReply(descriptor, fdCount);
     // Without REPLY_ACK a need_reply means nothing, but some backends would answer it.
-    const needReply = frame.needReply && (own || negotiation.replyAck);
+    // Its reply must come, yet some backends send it only to NEED_REPLY.
+    const asked = frame.needReply || descriptor.name === 'IOTLB_MSG';
+    const needReply = asked && (own || negotiation.replyAck);
     if (own || needReply) {
       outstanding.expect({ descriptor, own });
     }

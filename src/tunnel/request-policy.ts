@@ -2,21 +2,26 @@ import { VvuError } from '../errors.js';
 import {
   frontendMessage,
   hex,
+  VHOST_IOTLB_INVALIDATE,
+  VHOST_IOTLB_UPDATE,
+  VIRTIO_F_IOMMU_PLATFORM,
   VIRTIO_F_RING_PACKED,
   VIRTQUEUE_MAX_SIZE,
   type ByteOrder,
   type Frame,
   type FrontendRequest,
+  type Iotlb,
   type MessageDescriptor,
   type VringAddress,
 } from '../vhost-user/index.js';
 import type { FrontendMemory } from './frontend-memory.js';
 import type { Negotiation } from './negotiation.js';
+import type { UnknownRequestPolicy } from './unknown-requests.js';
 
-/** A request that has passed all checks. */
+/** A request that has passed all checks; `request` is undefined for one that is in no table. */
 export interface CheckedRequest {
   readonly descriptor: MessageDescriptor;
-  readonly request: FrontendRequest;
+  readonly request?: FrontendRequest;
 }
 
 function refused(code: string, message: string): VvuError {
@@ -33,6 +38,7 @@ export class RequestPolicy {
     private readonly maxVhostQueues: number,
     private readonly negotiation: Negotiation,
     private readonly memory: FrontendMemory,
+    private readonly unknown: UnknownRequestPolicy,
   ) {}
 
   /**
@@ -42,7 +48,7 @@ export class RequestPolicy {
   check(frame: Frame, fdCount: number): CheckedRequest {
     const descriptor = frontendMessage(frame.request);
     if (descriptor === undefined) {
-      throw refused('UNKNOWN_REQUEST', `request ${frame.request} is not known`);
+      return { descriptor: this.unknown.check('frontend', frame, fdCount) };
     }
     this.negotiation.check(descriptor);
     const value = descriptor.request.decode(frame.payload, this.order);
@@ -93,8 +99,21 @@ export class RequestPolicy {
       case 'SET_VRING_ADDR':
         this.#checkAddresses(request.value);
         break;
+      case 'IOTLB_MSG':
+        this.#checkIotlb(request.value);
+        break;
       default:
         break;
+    }
+  }
+
+  /** The other two types are the back-end's to send. */
+  #checkIotlb({ type, userAddress }: Iotlb): void {
+    if (type !== VHOST_IOTLB_UPDATE && type !== VHOST_IOTLB_INVALIDATE) {
+      throw refused('BAD_IOTLB_TYPE', `IOTLB_MSG of type ${type}`);
+    }
+    if (type === VHOST_IOTLB_UPDATE && !this.memory.contains(userAddress)) {
+      throw refused('BAD_IOTLB_ADDRESS', `user address ${hex(userAddress)} is not in the memory`);
     }
   }
 
@@ -117,9 +136,13 @@ export class RequestPolicy {
     }
   }
 
-  /** The three parts start in the frontend's memory, aligned as virtio 1.3 §2.7 and §2.8 ask. */
+  /**
+   * The three parts start in the frontend's memory, aligned as virtio 1.3 §2.7 and §2.8 ask. Behind
+   * a vIOMMU they are I/O virtual addresses, which the back-end has to ask the frontend for.
+   */
   #checkAddresses({ index, descriptor, used, available }: VringAddress): void {
-    if (this.memory.empty) {
+    const translated = this.negotiation.accepted(VIRTIO_F_IOMMU_PLATFORM);
+    if (this.memory.empty && !translated) {
       throw refused('NO_MEMORY_TABLE', `SET_VRING_ADDR of vring ${index} before a memory table`);
     }
     const packed = this.negotiation.accepted(VIRTIO_F_RING_PACKED);
@@ -132,7 +155,7 @@ export class RequestPolicy {
       if (address % alignment !== 0n) {
         throw refused('BAD_VRING_ADDRESS', `${name} address ${hex(address)} is not aligned`);
       }
-      if (!this.memory.contains(address)) {
+      if (!translated && !this.memory.contains(address)) {
         throw refused('BAD_VRING_ADDRESS', `${name} address ${hex(address)} is not in the memory`);
       }
     }

@@ -6,19 +6,19 @@ import {
   describeFrame,
   frontendMessage,
   nativeOrder,
-  OutstandingReplies,
   vhostUserFraming,
   type ByteOrder,
   type Frame,
+  type OutstandingReplies,
 } from '../vhost-user/index.js';
-import { FrontendMemory } from './frontend-memory.js';
-import { GuestReplies, type Answer } from './guest-replies.js';
-import { InflightBuffers } from './inflight.js';
-import { Negotiation } from './negotiation.js';
+import type { BackendChannel, SocketAdopter } from './backend-channel.js';
+import { startConversation } from './conversation.js';
+import type { Answer, GuestReplies } from './guest-replies.js';
+import type { InflightBuffers } from './inflight.js';
+import type { TunnelRules } from './policy.js';
 import type { TunnelBackend, TunnelSession } from './ports.js';
-import { ReceivedFds, type FdCloser } from './received-fds.js';
-import { RequestHandler, type Handled } from './request-handler.js';
-import { RequestPolicy } from './request-policy.js';
+import { ReceivedFds } from './received-fds.js';
+import type { Handled, RequestHandler } from './request-handler.js';
 
 /** The part of a native socket that a session uses. */
 export type SessionSocket = Pick<
@@ -30,19 +30,18 @@ export interface SessionOptions {
   /** A connected socket that was not started; the session owns it. */
   readonly socket: SessionSocket;
   readonly backend: TunnelBackend;
-  readonly native: FdCloser;
+  readonly native: SocketAdopter;
   readonly log?: Logger;
   /** Byte order on the socket, the machine's by default. */
   readonly order?: ByteOrder;
   /** Regions that a frontend may have with CONFIGURE_MEM_SLOTS, default 64. */
   readonly maxMemorySlots?: number;
+  readonly rules?: TunnelRules;
   /** Called once when the session is over, before the backend is told. */
   readonly onClosed?: () => void;
 }
 
 const DEFAULT_MEMORY_SLOTS = 64;
-/** Replies that may be owed to the frontend before its socket is left unread. */
-const MAX_OUTSTANDING = 16;
 /** Messages that a socket may still deliver after `pause`, having read them before. */
 const MAX_INBOX = 16;
 
@@ -67,14 +66,15 @@ export class FrontendSession implements TunnelSession {
   onRoom: (() => void) | undefined;
   readonly #socket: SessionSocket;
   readonly #backend: TunnelBackend;
-  readonly #native: FdCloser;
+  readonly #native: SocketAdopter;
   readonly #log: Logger;
   readonly #order: ByteOrder;
   readonly #onClosed: (() => void) | undefined;
-  readonly #outstanding = new OutstandingReplies(MAX_OUTSTANDING);
+  readonly #outstanding: OutstandingReplies;
   readonly #requests: RequestHandler;
   readonly #replies: GuestReplies;
   readonly #inflight: InflightBuffers;
+  readonly #channel: BackendChannel;
   #phase: 'new' | 'open' | 'closed' = 'new';
   #inbox: Received[] = [];
   /** Waits for an rxq buffer. */
@@ -95,23 +95,17 @@ export class FrontendSession implements TunnelSession {
     this.#log = options.log ?? silentLogger;
     this.#order = options.order ?? nativeOrder;
     this.#onClosed = options.onClosed;
-    const { maxVhostQueues } = options.backend;
-    const maxMemorySlots = options.maxMemorySlots ?? DEFAULT_MEMORY_SLOTS;
-    this.#inflight = new InflightBuffers(options.backend, options.native);
-    const shared = {
-      inflight: this.#inflight,
-      order: this.#order,
-      negotiation: new Negotiation(this.#order),
-      outstanding: this.#outstanding,
-    };
-    const memory = new FrontendMemory(options.backend, maxMemorySlots);
-    this.#requests = new RequestHandler({
-      ...shared,
-      backend: options.backend,
-      memory,
-      policy: new RequestPolicy(this.#order, maxVhostQueues, shared.negotiation, memory),
+    const conversation = startConversation({
+      ...{ backend: options.backend, native: options.native, log: this.#log, order: this.#order },
+      maxMemorySlots: options.maxMemorySlots ?? DEFAULT_MEMORY_SLOTS,
+      rules: options.rules ?? {},
+      toGuest: (message) => this.#fromChannel(message),
     });
-    this.#replies = new GuestReplies({ ...shared, maxVhostQueues, maxMemorySlots, log: this.#log });
+    this.#outstanding = conversation.outstanding;
+    this.#inflight = conversation.inflight;
+    this.#channel = conversation.channel;
+    this.#requests = conversation.requests;
+    this.#replies = conversation.replies;
   }
 
   start(): void {
@@ -137,14 +131,23 @@ export class FrontendSession implements TunnelSession {
   }
 
   roomInRxq(): void {
-    if (this.#held === undefined || this.#phase !== 'open') {
+    const message = this.#held;
+    if (this.#phase !== 'open' || (message === undefined && !this.#channel.waiting)) {
       return;
     }
-    const message = this.#held;
+    // One after the other, and only until one fails: each failure asks for the kick that the next
+    // success would call off again.
     this.#held = undefined;
-    this.#guarded(() => {
-      this.#toGuest(message);
-    });
+    this.#channel.roomInRxq();
+    if (message !== undefined && this.#isOpen()) {
+      if (this.#channel.waiting) {
+        this.#held = message;
+      } else {
+        this.#guarded(() => {
+          this.#toGuest(message);
+        });
+      }
+    }
     this.#pump();
   }
 
@@ -193,6 +196,7 @@ export class FrontendSession implements TunnelSession {
       this.#busy ||
       this.#full ||
       this.#held !== undefined ||
+      this.#channel.waiting ||
       this.#outstanding.full
     );
   }
@@ -298,6 +302,20 @@ export class FrontendSession implements TunnelSession {
     }
   }
 
+  /** A reply on the back-end channel; false when it has to wait for {@link roomInRxq}. */
+  #fromChannel(message: Buffer): boolean {
+    let taken = true;
+    if (this.#isOpen()) {
+      if (this.#held !== undefined) {
+        return false;
+      }
+      this.#guarded(() => {
+        taken = this.#backend.toGuest(message);
+      });
+    }
+    return taken;
+  }
+
   #isOpen(): boolean {
     return this.#phase === 'open';
   }
@@ -369,6 +387,7 @@ export class FrontendSession implements TunnelSession {
     this.#held = undefined;
     this.#outstanding.clear();
     this.#inflight.close();
+    this.#channel.close();
     for (const { fds } of this.#inbox.splice(0)) {
       fds.close();
     }

@@ -91,6 +91,14 @@ export const VHOST_USER_PROTOCOL_F_GPA_ADDRESSES = 21;
 /** SHMEM_MAP in the document's list; older crates of rust-vmm use bit 21 for it. */
 export const VHOST_USER_PROTOCOL_F_SHMEM = 22;
 
+/* Types of struct vhost_iotlb_msg, and its permissions. */
+export const VHOST_IOTLB_MISS = 1;
+export const VHOST_IOTLB_UPDATE = 2;
+export const VHOST_IOTLB_INVALIDATE = 3;
+export const VHOST_IOTLB_ACCESS_FAIL = 4;
+export const VHOST_ACCESS_RO = 0x1;
+export const VHOST_ACCESS_WO = 0x2;
+
 /* Feature bit numbers that mean something to the protocol itself. */
 export const VHOST_F_LOG_ALL = 26;
 export const VHOST_USER_F_PROTOCOL_FEATURES = 30;

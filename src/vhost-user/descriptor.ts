@@ -61,6 +61,8 @@ export interface MessageDescriptor<Q = unknown, R = unknown> {
   readonly replyFds: number;
   readonly needs: MessageNeeds;
   readonly action: TunnelAction;
+  /** The reply of its own that says "failed", for messages that have such a one. */
+  failure?(): R;
   /** The exact number of fds that go with this payload, within `fds`. */
   fdCount?(request: Q): number;
   /** The vring that the message is about, for messages about one vring. */
@@ -71,10 +73,10 @@ export interface MessageDescriptor<Q = unknown, R = unknown> {
 export type RequestOf<D> = D extends Pick<MessageDescriptor<infer Q>, 'request'> ? Q : never;
 
 /** What a row of the table says beyond id, name and payloads. */
-export type RowOptions<Q> = Partial<
+export type RowOptions<Q, R> = Partial<
   Pick<
-    MessageDescriptor<Q>,
-    'reply' | 'replyFds' | 'needs' | 'action' | 'fds' | 'fdCount' | 'vring'
+    MessageDescriptor<Q, R>,
+    'reply' | 'replyFds' | 'needs' | 'action' | 'fds' | 'fdCount' | 'vring' | 'failure'
   >
 >;
 
@@ -84,7 +86,7 @@ export function describeMessage<Q, R>(
   id: number,
   name: string,
   payloads: Pick<MessageDescriptor<Q, R>, 'request' | 'replyPayload'>,
-  options: RowOptions<Q>,
+  options: RowOptions<Q, R>,
 ): MessageDescriptor<Q, R> {
   return {
     id,

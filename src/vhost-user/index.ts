@@ -25,6 +25,7 @@ export {
   backendMessages,
   frontendMessage,
   frontendMessages,
+  unknownMessage,
   type BackendMessageName,
   type FrontendMessageName,
   type FrontendRequest,

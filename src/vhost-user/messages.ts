@@ -10,7 +10,7 @@ import {
 import { configSpace, shmemConfig } from './payloads/config.js';
 import { memoryRegion, memoryTable, removedMemoryRegion } from './payloads/memory.js';
 import * as misc from './payloads/misc.js';
-import { deviceStatus, empty, mtu, orEmpty, u64 } from './payloads/simple.js';
+import { deviceStatus, empty, mtu, opaque, orEmpty, u64 } from './payloads/simple.js';
 import {
   vringAddress,
   vringArea,
@@ -25,7 +25,7 @@ function set<Q>(
   id: number,
   name: string,
   request: PayloadCodec<Q>,
-  options: RowOptions<NoInfer<Q>> = {},
+  options: RowOptions<NoInfer<Q>, bigint> = {},
 ) {
   return describeMessage('frontend', id, name, { request, replyPayload: u64 }, options);
 }
@@ -36,7 +36,7 @@ function get<Q, R>(
   name: string,
   request: PayloadCodec<Q>,
   replyPayload: PayloadCodec<R>,
-  options: RowOptions<NoInfer<Q>> = {},
+  options: RowOptions<NoInfer<Q>, NoInfer<R>> = {},
 ) {
   const payloads = { request, replyPayload };
   return describeMessage('frontend', id, name, payloads, { reply: 'always', ...options });
@@ -47,7 +47,7 @@ function back<Q>(
   id: number,
   name: string,
   request: PayloadCodec<Q>,
-  options: RowOptions<NoInfer<Q>> = {},
+  options: RowOptions<NoInfer<Q>, bigint> = {},
 ) {
   return describeMessage('backend', id, name, { request, replyPayload: u64 }, options);
 }
@@ -142,13 +142,16 @@ export const frontendMessages = {
   /** "The back-end has to acknowledge the request": without REPLY_ACK as well. */
   IOTLB_MSG: get(c.VHOST_USER_IOTLB_MSG, 'IOTLB_MSG', misc.iotlb, u64, {
     needs: { accepted: c.VIRTIO_F_IOMMU_PLATFORM },
+    failure: () => 1n,
   }),
   SET_VRING_ENDIAN: set(c.VHOST_USER_SET_VRING_ENDIAN, 'SET_VRING_ENDIAN', vringSwitch, {
     needs: feature(c.VHOST_USER_PROTOCOL_F_CROSS_ENDIAN),
     vring: index,
   }),
+  /** "The back-end uses zero length of payload to indicate an error". */
   GET_CONFIG: get(c.VHOST_USER_GET_CONFIG, 'GET_CONFIG', configSpace, orEmpty(configSpace), {
     needs: feature(c.VHOST_USER_PROTOCOL_F_CONFIG),
+    failure: () => undefined,
   }),
   SET_CONFIG: set(c.VHOST_USER_SET_CONFIG, 'SET_CONFIG', configSpace, {
     needs: feature(c.VHOST_USER_PROTOCOL_F_CONFIG),
@@ -224,7 +227,12 @@ export const frontendMessages = {
     'GET_SHARED_OBJECT',
     misc.sharedObject,
     orEmpty(misc.sharedObject),
-    { replyFds: 1, needs: feature(c.VHOST_USER_PROTOCOL_F_SHARED_OBJECT), action: 'unservable' },
+    {
+      replyFds: 1,
+      needs: feature(c.VHOST_USER_PROTOCOL_F_SHARED_OBJECT),
+      action: 'unservable',
+      failure: () => undefined,
+    },
   ),
   SET_DEVICE_STATE_FD: get(
     c.VHOST_USER_SET_DEVICE_STATE_FD,
@@ -298,6 +306,7 @@ export const backendMessages = {
       replyFds: 1,
       needs: feature(c.VHOST_USER_PROTOCOL_F_SHARED_OBJECT),
       action: 'unservable',
+      failure: () => 1n,
     },
   ),
   SHMEM_MAP: back(c.VHOST_USER_BACKEND_SHMEM_MAP, 'BACKEND_SHMEM_MAP', misc.shmemMap, {
@@ -310,6 +319,19 @@ export const backendMessages = {
     action: 'unservable',
   }),
 } as const;
+
+/** Longest payload of a request that is not in the tables. */
+export const MAX_UNKNOWN_PAYLOAD = 1012;
+
+/**
+ * A request of a later revision: bytes, with a reply of bytes. Fds cannot be told apart, so it has
+ * none.
+ */
+export function unknownMessage(sender: 'frontend' | 'backend', id: number): MessageDescriptor {
+  const request = opaque('unknown request', 0, MAX_UNKNOWN_PAYLOAD);
+  const replyPayload = opaque('reply to an unknown request', 0, MAX_UNKNOWN_PAYLOAD);
+  return describeMessage(sender, id, `request ${id}`, { request, replyPayload }, {});
+}
 
 export type FrontendMessageName = keyof typeof frontendMessages;
 export type BackendMessageName = keyof typeof backendMessages;

@@ -15,6 +15,8 @@ type Entry = { readonly expected: ExpectedReply } | { readonly answer: Buffer };
  */
 export class OutstandingReplies {
   #queue: Entry[] = [];
+  /** The last request of which nobody knows whether it has a reply. */
+  #possible: number | undefined;
 
   constructor(private readonly limit: number) {}
 
@@ -31,6 +33,20 @@ export class OutstandingReplies {
 
   expect(expected: ExpectedReply): void {
     this.#queue.push({ expected });
+  }
+
+  /** The request with this number may be answered, or not; nothing waits for it. */
+  mayExpect(request: number): void {
+    this.#possible = request;
+  }
+
+  /** Whether a reply, which is not {@link next}, may answer the request of {@link mayExpect}. */
+  settlePossible(request: number): boolean {
+    const possible = this.#possible === request;
+    if (possible) {
+      this.#possible = undefined;
+    }
+    return possible;
   }
 
   /** An answer that is there already; {@link takeReady} gives it out in its turn. */
@@ -53,7 +69,15 @@ export class OutstandingReplies {
     return ready;
   }
 
+  /** Nobody will send the replies that are owed: each becomes an answer. */
+  abandon(answer: (expected: ExpectedReply) => Buffer): void {
+    this.#queue = this.#queue.map((entry) =>
+      'expected' in entry ? { answer: answer(entry.expected) } : entry,
+    );
+  }
+
   clear(): void {
     this.#queue = [];
+    this.#possible = undefined;
   }
 }

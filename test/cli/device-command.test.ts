@@ -66,6 +66,16 @@ const WRONG: readonly (readonly [name: string, args: string[], message: RegExp])
   ['no queues', [...sockets('x'), '--queues', '0'], /1\.\.1024/],
   ['too many queues', [...sockets('x'), '--queues', '1025'], /1\.\.1024/],
   ['an unknown layout', [...sockets('x'), '--layout', 'new'], /one of split, rfc/],
+  [
+    'no way to treat requests',
+    [...sockets('x'), '--unknown-requests', 'ask'],
+    /one of pass, refuse/,
+  ],
+  [
+    'a feature that is none',
+    [...sockets('x'), '--hide-features', 'MQ,LOG'],
+    /'LOG' is not one of MQ/,
+  ],
   ['a uuid that is none', [...sockets('x'), '--uuid', 'me'], /'me' is not a UUID/],
   ['a group that is none', [...sockets('x'), '--socket-group', 'no-such'], /no group 'no-such'/],
   [
@@ -174,6 +184,8 @@ test('a config with a mistake names the field, and starts nothing', async (t) =>
     [{ devices: [] }, /devices/],
     [{ devices: [{ ...good, queues: 5000 }] }, /devices\.0\.queues: .*1\.\.1024/],
     [{ devices: [{ ...good, windw: {} }] }, /windw/],
+    [{ devices: [{ ...good, unknownRequests: 'ask' }] }, /devices\.0\.unknownRequests/],
+    [{ devices: [{ ...good, hideFeatures: ['LOG'] }] }, /devices\.0\.hideFeatures\.0/],
     [{ devices: [good, { vfioUser: 'x' }] }, /devices\.1\.vhostUser/],
     [{ devices: [{ ...good, window: { size: 'big' } }] }, /devices\.0\.window\.size/],
   ];

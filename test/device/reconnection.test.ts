@@ -47,6 +47,9 @@ class Rig {
           throw new Error('not in server mode');
         },
         closeFd: (fd) => fds.closeFd(fd),
+        adoptSocket: () => {
+          throw new Error('nobody opens a channel');
+        },
       },
     });
     this.device = new VhostUserDevice({

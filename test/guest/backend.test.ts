@@ -118,8 +118,8 @@ test('features are offered with those of rings and protocol', (t) => {
   const features =
     (1n << 15n) | (1n << 26n) | (1n << 28n) | (1n << 29n) | (1n << 30n) | (1n << 32n);
   t.deepEqual(peer.send(1), [u32(1, 5, 8) + u64(features)]);
-  // MQ 0, LOG_SHMFD 1, REPLY_ACK 3, NET_MTU 4, CONFIG 9, RESET_DEVICE 13, CONFIGURE_MEM_SLOTS 15, STATUS 16.
-  const protocol = 0x1_a21bn;
+  // MQ 0, LOG_SHMFD 1, REPLY_ACK 3, NET_MTU 4, BACKEND_REQ 5, CONFIG 9, RESET_DEVICE 13, CONFIGURE_MEM_SLOTS 15, STATUS 16.
+  const protocol = 0x1_a23bn;
   t.deepEqual(peer.send(15), [u32(15, 5, 8) + u64(protocol)]);
   t.deepEqual(peer.send(17), [u32(17, 5, 8) + u64(2)]);
   t.deepEqual(peer.send(36), [u32(36, 5, 8) + u64(256)]);

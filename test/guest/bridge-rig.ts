@@ -10,7 +10,8 @@ import { FakeDevice } from './fake-device.js';
 /** The bridge's end of a connection whose other end, the backend, is the test. */
 export class FakeSocket {
   readonly peer = { pid: 1, uid: 2, gid: 3 };
-  readonly queued = 0;
+  /** Bytes that the backend leaves unread. */
+  queued = 0;
   /** Hexadecimal, without fds. */
   readonly sent: string[] = [];
   readonly fds: (readonly number[])[] = [];
@@ -18,6 +19,8 @@ export class FakeSocket {
   paused = false;
   closed = false;
   handlers: SocketHandlers | undefined;
+
+  constructor(private readonly release: () => void = () => undefined) {}
 
   start(_framing: unknown, handlers: SocketHandlers): void {
     this.handlers = handlers;
@@ -45,6 +48,7 @@ export class FakeSocket {
   }
 
   close(): void {
+    if (!this.closed) this.release();
     this.closed = true;
   }
 
@@ -69,6 +73,8 @@ export class BridgeRig {
   readonly endpoint: BackendEndpoint;
   readonly bridge: VhostUserBridge;
   readonly sockets: FakeSocket[] = [];
+  /** The bridge's ends of back-end channels. */
+  readonly channels: FakeSocket[] = [];
   readonly signalled: number[] = [];
   readonly drained: number[] = [];
   readonly lost: string[] = [];
@@ -130,6 +136,12 @@ export class BridgeRig {
     return {
       ...realNative,
       createEventFd: () => fds.make(1)[0]!,
+      createSocketPair: () => fds.make(2) as [number, number],
+      adoptSocket: (fd) => {
+        const socket = new FakeSocket(() => fds.closeFd(fd));
+        this.channels.push(socket);
+        return socket as unknown as NativeSocket;
+      },
       closeFd: fds.closeFd,
       readEventFd: (fd) => this.drained.push(fd),
       signalEventFd: (fd) => void this.signalled.push(fd),

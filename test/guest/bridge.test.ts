@@ -302,10 +302,10 @@ for (const [what, message, fdCount] of BAD_REPLIES) {
 test('what cannot be bridged is refused', (t) => {
   const rig = start(t);
   const backend = rig.connect();
-  // SET_BACKEND_REQ_FD with need_reply, then without.
-  rig.request('15000000 09000000 00000000');
-  t.deepEqual(rig.replies(), [plain(ack('15000000', '0100000000000000'))]);
-  rig.request('15000000 01000000 00000000');
+  // GPU_SET_SOCKET with need_reply, then without.
+  rig.request('21000000 09000000 00000000');
+  t.deepEqual(rig.replies(), [plain(ack('21000000', '0100000000000000'))]);
+  rig.request('21000000 01000000 00000000');
   t.true(backend.closed);
   t.deepEqual(backend.sent, []);
 });

@@ -96,13 +96,13 @@ const frames: VhostUserInput[] = [
   },
   {
     name: 'SET_PROTOCOL_FEATURES that were masked',
-    bytes: request(16, u64(1 << 5)),
+    bytes: request(16, u64(1 << 8)),
     outcome: 'refused',
   },
   {
     name: 'an unknown request without need_reply',
     bytes: request(99, undefined, { flags: VERSION }),
-    outcome: 'dropped',
+    outcome: 'waits',
   },
 ];
 
@@ -244,11 +244,18 @@ const vrings: VhostUserInput[] = [
   },
   { name: 'SET_LOG_FD whose fd is a memfd', bytes: request(7), fds: one(4096), outcome: 'refused' },
   {
-    name: 'SET_BACKEND_REQ_FD, which is masked',
+    name: 'SET_BACKEND_REQ_FD whose fd is an eventfd',
     bytes: request(21),
     fds: (make) => [make.eventfd()],
     outcome: 'refused',
   },
+  {
+    name: 'SET_BACKEND_REQ_FD whose fd is a memfd',
+    bytes: request(21),
+    fds: one(4096),
+    outcome: 'refused',
+  },
+  { name: 'SET_BACKEND_REQ_FD without an fd', bytes: request(21), outcome: 'refused' },
   {
     name: 'GET_INFLIGHT_FD, which the backend does not offer',
     bytes: request(31, Buffer.alloc(24)),

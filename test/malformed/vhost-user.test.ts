@@ -25,8 +25,8 @@ test.after.always(async () => {
 const FRAMING = { headerSize: 12, lengthOffset: 8, lengthIncludesHeader: false };
 const FLAGS = { flags: 1 };
 const LOG_SHMFD = 1 << 1;
-/** MQ, REPLY_ACK, CONFIGURE_MEM_SLOTS. */
-const PROTOCOL_FEATURES = 1 | (1 << 3) | (1 << 15);
+/** MQ, REPLY_ACK, BACKEND_REQ, CONFIGURE_MEM_SLOTS. */
+const PROTOCOL_FEATURES = 1 | (1 << 3) | (1 << 5) | (1 << 15);
 /** VERSION_1 and PROTOCOL_FEATURES. */
 const FEATURES = (1n << 32n) | (1n << 30n);
 const GET_FEATURES = request(1, undefined, FLAGS);

@@ -162,7 +162,7 @@ test('a frontend that asks for refusals and never reads them is left unread', (t
   const r = new Rig().negotiate();
   r.socket.highWater = 3;
   for (let count = 0; count < 10; count++) {
-    r.frontend(message(99, '', NEED_REPLY));
+    r.frontend(message(0, '', NEED_REPLY));
   }
   t.is(r.socket.sent.length, 4);
   t.true(r.socket.paused);

@@ -26,9 +26,9 @@ test('negotiation is swapped both ways, and opaque crypto sessions are masked', 
   t.deepEqual(r.traffic(), {
     guest: [be('01000000 01000000 00000000'), be('0f000000 01000000 00000000')],
     frontend: [
-      be('00000001 00000005 00000008 000000fd7fffffff'),
-      // 0x1a2df without bit 7.
-      be('0000000f 00000005 00000008 000000000011b25f'),
+      be('00000001 00000005 00000008 000000ff7fffffff'),
+      // 0x11f2ff without bit 7.
+      be('0000000f 00000005 00000008 000000000011f27f'),
     ],
   });
   r.frontend(be('00000010 00000001 00000008 0000000000010008'));
@@ -113,9 +113,9 @@ function message(order: Order, request: number, flags: number, payload: string):
   return bytes.toString('hex') + payload;
 }
 
-const REGION = be('0000000200000000 0000000010000000 0000000100000000 0000000000000000');
+const REGION = be('0000000200000000 0000000200000000 0000000000000000 0000000000000000');
 
-/** A frontend that has accepted all that it was offered, and has memory at user address 4 GiB. */
+/** A frontend that has accepted all that it was offered, and has 8 GiB of memory. */
 async function negotiated(): Promise<Rig> {
   const r = new Rig({ order: 'BE' }, 512);
   for (const [get, set, value] of [

@@ -43,10 +43,17 @@ const exchanges: Exchange[] = transcript.flatMap((message, index) => {
 const bytesOf = ({ hex }: RecordedMessage): Buffer => Buffer.from(hex, 'hex');
 const requestOf = (message: RecordedMessage): number => bytesOf(message).readUInt32LE(0);
 
+/** A back-end channel whose other end is gone. */
+function halfPair(): number {
+  const [theirs, ours] = native.createSocketPair();
+  native.closeFd(ours);
+  return theirs;
+}
+
 /** Fds like those that were recorded; QEMU's RAM is as large as its region says. */
 function makeFds(message: RecordedMessage): number[] {
   if (requestOf(message) !== ADD_MEM_REG) {
-    return message.kinds.map(() => native.createEventFd());
+    return message.kinds.map((kind) => (kind === 'socket' ? halfPair() : native.createEventFd()));
   }
   const region = bytesOf(message).subarray(20);
   const size = Number(region.readBigUInt64LE(8) + region.readBigUInt64LE(24));

@@ -30,6 +30,7 @@ class EndpointRig {
         listen: (path, _options, onConnection) => this.#listen(path, onConnection),
         connect: () => this.#connect(),
         closeFd: this.fds.closeFd,
+        adoptSocket: (fd) => asNative(this.fds.adoptSocket(fd)),
       },
     });
     this.endpoint.attach(this.backend, (session) => {
@@ -335,6 +336,7 @@ test('an endpoint that was not attached says so', (t) => {
       listen: unused,
       connect: unused,
       closeFd: fds.closeFd,
+      adoptSocket: unused,
     },
   });
   t.throws(() => lone.want(true), { code: 'NOT_ATTACHED' });

@@ -29,6 +29,20 @@ export class FdAccount {
       throw new Error(`fd ${fd} closed twice`);
     }
   };
+
+  /** Sockets that were made of fds; each owns its fd. */
+  readonly adopted: FakeSocket[] = [];
+  /** False: the fds are no sockets. */
+  adoptable = true;
+
+  adoptSocket = (fd: number): FakeSocket => {
+    if (!this.adoptable) {
+      throw Object.assign(new Error('the fd is no socket'), { code: 'BAD_FD_TYPE' });
+    }
+    const socket = new FakeSocket(() => this.closeFd(fd));
+    this.adopted.push(socket);
+    return socket;
+  };
 }
 
 /** A socket whose other end is the test. */
@@ -42,8 +56,17 @@ export class FakeSocket {
   started = false;
   paused = false;
   closed = false;
+  /** Bytes that the other end leaves unread. */
+  queued = 0;
   framing: Framing | undefined;
   handlers: SocketHandlers | undefined;
+
+  constructor(private readonly release: () => void = () => undefined) {}
+
+  /** The other end says something. */
+  says(hex: string, fds: number[] = []): void {
+    this.handlers?.message(Buffer.from(hex.replaceAll(' ', ''), 'hex'), fds);
+  }
 
   start(framing: Framing, handlers: SocketHandlers): void {
     this.framing = framing;
@@ -76,7 +99,10 @@ export class FakeSocket {
   }
 
   close(): void {
-    this.closed = true;
+    if (!this.closed) {
+      this.closed = true;
+      this.release();
+    }
   }
 }
 

@@ -61,7 +61,7 @@ test('over real sockets: wait, serve, refuse a second, drop, serve again; no fd 
   t.deepEqual(backend.guest, [], 'not read while the backend is down');
   endpoint.want(true);
   await until(() => backend.guest.length === 1);
-  sessions[0]?.fromGuest(Buffer.from(message(GET_FEATURES, u64(1n), REPLY), 'hex'));
+  sessions.at(-1)?.fromGuest(Buffer.from(message(GET_FEATURES, u64(1n), REPLY), 'hex'));
   await until(() => first.received.length === 1);
   t.deepEqual(first.received, [message(GET_FEATURES, u64(1n), REPLY)]);
 

@@ -7,7 +7,7 @@ import {
   type MessageDescriptor,
 } from '../../src/vhost-user/index.js';
 import { projectRoot } from '../support/paths.js';
-import { addresses, inflight, region, state, u64 } from './rig.js';
+import { addresses, inflight, iotlb, region, state, u64 } from './rig.js';
 
 export type Kind = 'feature' | 'frontend' | 'backend';
 
@@ -56,6 +56,8 @@ export const bodies: Readonly<Record<string, string>> = {
   SET_VRING_ADDR: addresses(0, 0x10000n, 0x12000n, 0x11000n),
   SET_VRING_BASE: state(0, 0),
   GET_VRING_BASE: state(0, 0),
+  IOTLB_MSG: iotlb(0x1000n, 0x1000n, 0x10000n, 2),
+  VRING_KICK: state(0, 0),
   SET_VRING_KICK: u64(0x100n),
   SET_VRING_CALL: u64(0x100n),
   SET_VRING_ERR: u64(0x100n),
@@ -63,6 +65,13 @@ export const bodies: Readonly<Record<string, string>> = {
   REM_MEM_REG: u64(0n) + region(0n, 0x10000n, 0x10000n),
   GET_INFLIGHT_FD: inflight(0n, 0n, 2, 256),
   SET_INFLIGHT_FD: inflight(0x3000n, 0n, 2, 256),
+};
+
+/** Likewise, for requests of the guest. */
+export const backendBodies: Readonly<Record<string, string>> = {
+  IOTLB_MSG: iotlb(0x1000n, 0n, 0n, 1),
+  VRING_CALL: state(0, 0),
+  VRING_ERR: state(0, 0),
 };
 
 const HEADS: Readonly<Record<Kind, string>> = {

@@ -22,11 +22,22 @@ export const GET_QUEUE_NUM = 17;
 export const SET_VRING_ENABLE = 18;
 export const GET_INFLIGHT_FD = 31;
 export const SET_INFLIGHT_FD = 32;
+export const SET_BACKEND_REQ_FD = 21;
+export const IOTLB_MSG = 22;
+export const VRING_KICK = 35;
 export const GET_MAX_MEM_SLOTS = 36;
 export const ADD_MEM_REG = 37;
 export const REM_MEM_REG = 38;
 export const SET_STATUS = 39;
 export const GET_STATUS = 40;
+
+/* Requests of the back-end. */
+export const BACKEND_IOTLB_MSG = 1;
+export const CONFIG_CHANGE_MSG = 2;
+export const VRING_HOST_NOTIFIER_MSG = 3;
+export const VRING_CALL = 4;
+export const VRING_ERR = 5;
+export const SHARED_OBJECT_LOOKUP = 8;
 
 export const VERSION = 1;
 export const REPLY = 4;
@@ -74,6 +85,11 @@ export function inflight(size: bigint, offset: bigint, queues: number, queueSize
   return u64(size) + u64(offset) + bytes.toString('hex');
 }
 
+/** An IOTLB message: iova, size, user address, permissions, type, 6 bytes of padding. */
+export function iotlb(iova: bigint, size: bigint, user: bigint, type: number): string {
+  return u64(iova) + u64(size) + u64(user) + u32(3 | (type << 8)) + '00000000';
+}
+
 /** Ring addresses: flags 0, and no log. */
 export function addresses(index: number, desc: bigint, used: bigint, avail: bigint): string {
   return u32(index) + u32(0) + u64(desc) + u64(used) + u64(avail) + u64(0n);
@@ -83,10 +99,11 @@ export function addresses(index: number, desc: bigint, used: bigint, avail: bigi
 export const ALL_FEATURES = 0xff_7fff_ffffn;
 export const ALL_PROTOCOL_FEATURES = 0x7f_ffffn;
 /**
- * MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, CROSS_ENDIAN, CRYPTO, CONFIG, INFLIGHT_SHMFD, RESET,
- * MEM_SLOTS, STATUS, GET_VRING_BASE_INFLIGHT.
+/**
+ * MQ, LOG_SHMFD, RARP, REPLY_ACK, MTU, BACKEND_REQ, CROSS_ENDIAN, CRYPTO, CONFIG, INFLIGHT_SHMFD,
+ * RESET, INBAND, MEM_SLOTS, STATUS, GET_VRING_BASE_INFLIGHT.
  */
-export const TUNNELLED_PROTOCOL_FEATURES = 0x11_b2dfn;
+export const TUNNELLED_PROTOCOL_FEATURES = 0x11_f2ffn;
 
 /** A session between a fake frontend and a fake guest. */
 export class Rig {
@@ -112,6 +129,23 @@ export class Rig {
   /** The frontend sends a message with so many fds. */
   frontend(hex: string, fdCount = 0): void {
     this.socket.handlers?.message(Buffer.from(hex, 'hex'), this.fds.make(fdCount));
+  }
+
+  /** The frontend opens the back-end channel, and the guest agrees. @returns the device's end */
+  openChannel(): FakeSocket {
+    this.frontend(message(SET_BACKEND_REQ_FD, '', NEED_REPLY), 1);
+    this.guest(message(SET_BACKEND_REQ_FD, u64(0n), REPLY));
+    this.forget();
+    return this.channel;
+  }
+
+  /** The device's end of the back-end channel that was opened last. */
+  get channel(): FakeSocket {
+    const channel = this.fds.adopted.at(-1);
+    if (channel === undefined) {
+      throw new Error('no channel was opened');
+    }
+    return channel;
   }
 
   /** The guest puts a message on txq. */

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url';
 import test from 'ava';
 
 import { FrameParser } from '../../src/vhost-user/index.js';
-import { Rig, settle, u64 } from './rig.js';
+import { Rig, settle, TUNNELLED_PROTOCOL_FEATURES, u64 } from './rig.js';
 
 interface Entry {
   readonly dir: 'frontend' | 'backend';
@@ -34,9 +34,10 @@ function inWindow(hex: string): string {
   return `${hex.slice(0, -16)}00c0ab0000000000`;
 }
 
-/** Without BACKEND_REQ, BACKEND_SEND_FD and HOST_NOTIFIER, which DPDK offers. */
+/** Without BACKEND_SEND_FD and HOST_NOTIFIER, which DPDK offers. */
 function masked(hex: string): string {
-  const features = Buffer.from(hex.slice(24), 'hex').readBigUInt64LE(0) & 0x1_a2dfn;
+  const features =
+    Buffer.from(hex.slice(24), 'hex').readBigUInt64LE(0) & TUNNELLED_PROTOCOL_FEATURES;
   return hex.slice(0, 24) + u64(features);
 }
 

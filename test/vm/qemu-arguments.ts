@@ -8,8 +8,11 @@ export interface GuestMemory {
 
 export interface MachineOptions {
   readonly memory: GuestMemory;
-  /** Puts an Intel IOMMU with caching-mode before all devices. */
-  readonly iommu?: boolean;
+  /**
+   * Puts an Intel IOMMU with caching-mode before all devices, `device-iotlb` one that serves
+   * devices with ATS.
+   */
+  readonly iommu?: boolean | 'device-iotlb';
   readonly cpus?: number;
   /** What of the memory is below 4 GiB; the rest is at 4 GiB. QEMU's own limit is 2 to 2.75 GiB. */
   readonly below4G?: string;
@@ -28,7 +31,7 @@ export function machineArguments(options: MachineOptions): string[] {
       : { 'qom-type': 'memory-backend-file', 'mem-path': memory.path };
   const args = ['-nodefaults', '-no-user-config', '-display', 'none', '-accel', 'tcg'];
   // Interrupt remapping needs the userspace IOAPIC.
-  const remapping = iommu ? ',kernel-irqchip=split' : '';
+  const remapping = iommu !== false ? ',kernel-irqchip=split' : '';
   const limit = below4G === undefined ? '' : `,max-ram-below-4g=${below4G}`;
   args.push('-machine', `q35,memory-backend=ram${remapping}${limit}`);
   args.push('-m', memory.size, '-smp', String(cpus));
@@ -37,7 +40,8 @@ export function machineArguments(options: MachineOptions): string[] {
     JSON.stringify({ ...backend, id: 'ram', share: true, size: bytes(memory.size) }),
   );
   // Must come first: QEMU gives it only the devices after it.
-  if (iommu) args.push('-device', 'intel-iommu,intremap=on,caching-mode=on');
+  const mode = iommu === 'device-iotlb' ? 'device-iotlb=on' : 'caching-mode=on';
+  if (iommu !== false) args.push('-device', `intel-iommu,intremap=on,${mode}`);
   return args;
 }
 

@@ -22,6 +22,8 @@ export interface AdaptPorts {
   readonly window: Pick<WindowAccess, 'file'>;
   readonly notifiers: Notifiers;
   readonly inflight: InflightExchange;
+  /** The fd of a new back-end channel. */
+  readonly openChannel: () => number;
 }
 
 /**
@@ -31,7 +33,7 @@ export interface AdaptPorts {
 export function adaptRequest(
   descriptor: MessageDescriptor,
   value: unknown,
-  { window, notifiers, inflight }: AdaptPorts,
+  { window, notifiers, inflight, openChannel }: AdaptPorts,
 ): AdaptedRequest {
   // The table's types tie each name to its payload codec, which is where `value` comes from.
   const request = { name: descriptor.name, value } as FrontendRequest;
@@ -53,6 +55,8 @@ export function adaptRequest(
       return doorbell('err', request.value, notifiers);
     case 'SET_LOG_BASE':
       return logBase(request.value, window);
+    case 'SET_BACKEND_REQ_FD':
+      return { value, fds: [openChannel()] };
     case 'SET_LOG_FD':
       return { value, fds: [notifiers.doorbell('log', 0)] };
     case 'GET_INFLIGHT_FD':

@@ -5,6 +5,7 @@ import {
   decodeFrame,
   describeFrame,
   encodeFrame,
+  featureBit,
   featureBits,
   frontendMessage,
   frontendMessages,
@@ -13,7 +14,11 @@ import {
   NO_INFLIGHT,
   OutstandingReplies,
   u64,
+  unknownMessage,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
+  VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_SET_BACKEND_REQ_FD,
+  VHOST_USER_SET_PROTOCOL_FEATURES,
   vhostUserFraming,
   type ExpectedReply,
   type Frame,
@@ -22,13 +27,15 @@ import {
 } from '../../vhost-user/index.js';
 import type { WindowAccess } from '../pci-access.js';
 import { adaptRequest } from './adapt.js';
+import { ChannelRelay } from './channel-relay.js';
 import { InflightExchange, type InflightWindow } from './inflight.js';
 import type { Notifiers } from './notifiers.js';
+import { Outbox } from './outbox.js';
 
 export type LinkSocket = Pick<NativeSocket, 'start' | 'send' | 'pause' | 'resume' | 'close'>;
 
 export interface LinkPorts {
-  readonly native: Pick<Native, 'closeFd' | 'map'>;
+  readonly native: Pick<Native, 'closeFd' | 'map' | 'createSocketPair' | 'adoptSocket'>;
   readonly log: Logger;
   readonly window: InflightWindow & Pick<WindowAccess, 'remaps'>;
   /** Owned by the link from now on. */
@@ -53,8 +60,10 @@ const FAILURE = 1n;
  */
 export class BackendLink {
   private readonly outstanding = new OutstandingReplies(MAX_OUTSTANDING);
-  /** Replies for which the driver had no buffer; the socket is not read while there are any. */
-  private held: Buffer[] = [];
+  private readonly outbox: Outbox;
+  /** Requests of the backend, once the frontend takes them. */
+  private channel: ChannelRelay | undefined;
+  private acknowledged = false;
   private full = false;
   private closed = false;
   private readonly inflight: InflightExchange;
@@ -64,6 +73,7 @@ export class BackendLink {
     private readonly ports: LinkPorts,
   ) {
     this.inflight = new InflightExchange(ports.native, ports.window);
+    this.outbox = new Outbox(socket, (message) => ports.toFrontend(message));
   }
 
   /** Reads from the backend from now on. */
@@ -80,9 +90,9 @@ export class BackendLink {
     return this.full || this.outstanding.full;
   }
 
-  /** Whether replies wait for `flush`. */
+  /** Whether messages wait for `flush`. */
   get waiting(): boolean {
-    return this.held.length > 0;
+    return this.outbox.waiting || this.channel?.waiting === true;
   }
 
   /** One message of the frontend. Never throws. */
@@ -90,12 +100,14 @@ export class BackendLink {
     if (this.closed) return;
     try {
       const frame = decodeFrame(bytes, 'LE');
-      const descriptor = frontendMessage(frame.request);
-      if (frame.reply || descriptor === undefined) {
-        throw new VvuError('UNKNOWN_REQUEST', 'peer', `message ${frame.request} is no request`);
+      if (frame.reply) {
+        this.channel?.reply(frame);
+        return;
       }
       this.trace('to the backend', frame, 'LE');
-      this.forwardOrRefuse(frame, descriptor);
+      const descriptor = frontendMessage(frame.request);
+      if (descriptor === undefined) this.forwardUnknown(frame);
+      else this.forwardOrRefuse(frame, descriptor);
     } catch (error) {
       this.ports.log.warn(
         { code: errorCode(error), detail: errorMessage(error) },
@@ -107,19 +119,30 @@ export class BackendLink {
 
   /** Sends on what waited for buffers of the driver. */
   flush(): void {
-    if (this.held.length === 0 || this.closed) return;
-    while (this.held[0] !== undefined && this.ports.toFrontend(this.held[0])) this.held.shift();
-    if (this.held.length === 0) this.socket.resume();
+    if (this.closed) return;
+    this.outbox.flush();
+    this.channel?.flush();
   }
 
   /** Ends the connection; nothing of it crosses any more. Idempotent. */
   close(): void {
     if (this.closed) return;
     this.closed = true;
-    this.held = [];
+    this.outbox.clear();
     this.outstanding.clear();
+    this.channel?.close();
     this.ports.notifiers.close();
     this.socket.close();
+  }
+
+  /** The device has let it pass; bytes as they are, which x86 and the guest have in one order. */
+  private forwardUnknown({ request, needReply, payload }: Frame): void {
+    const descriptor = unknownMessage('frontend', request);
+    if (needReply) this.outstanding.expect({ descriptor, own: true });
+    else this.outstanding.mayExpect(request);
+    if (!this.socket.send(encodeFrame({ request, needReply }, payload, nativeOrder))) {
+      this.full = true;
+    }
   }
 
   private forwardOrRefuse(frame: Frame, descriptor: MessageDescriptor): void {
@@ -138,26 +161,42 @@ export class BackendLink {
   private forward(frame: Frame, descriptor: MessageDescriptor): void {
     const { request, needReply } = frame;
     const value = descriptor.request.decode(frame.payload, 'LE');
-    const adapted = adaptRequest(descriptor, value, {
-      ...this.ports,
-      inflight: this.inflight,
-    });
+    const { window, notifiers } = this.ports;
+    const openChannel = (): number => this.openChannel();
+    const ports = { window, notifiers, inflight: this.inflight, openChannel };
+    const adapted = adaptRequest(descriptor, value, ports);
     const payload = descriptor.request.encode(adapted.value, nativeOrder);
     const message = encodeFrame({ request, needReply }, payload, nativeOrder);
     const own = hasOwnReply(descriptor, adapted.fds.length);
     if (own || needReply) this.outstanding.expect({ descriptor, own });
     if (!this.socket.send(message, adapted.fds)) this.full = true;
+    if (request === VHOST_USER_SET_BACKEND_REQ_FD) this.channel?.handedOver();
+    if (request === VHOST_USER_SET_PROTOCOL_FEATURES) {
+      const ack = featureBit(VHOST_USER_PROTOCOL_F_REPLY_ACK);
+      this.acknowledged = ((adapted.value as bigint) & ack) !== 0n;
+    }
     if (descriptor.action === 'memory') {
       const detail = descriptor.request.describe(adapted.value);
       this.ports.log.info({ request: descriptor.name, regions: detail }, 'memory table');
     }
   }
 
+  /** @returns the backend's end */
+  private openChannel(): number {
+    this.channel?.close();
+    this.channel = new ChannelRelay({
+      ...{ native: this.ports.native, log: this.ports.log },
+      toFrontend: (message) => this.ports.toFrontend(message),
+      acknowledged: () => this.acknowledged,
+    });
+    return this.channel.fd;
+  }
+
   private fromBackend(bytes: Buffer, fds: readonly number[]): void {
     try {
       if (this.closed) return;
       const reply = this.checked(bytes, fds);
-      this.toFrontend(reply);
+      this.outbox.send(reply);
       this.sendAnswers();
     } catch (error) {
       this.lost('BAD_REPLY', errorMessage(error));
@@ -171,6 +210,11 @@ export class BackendLink {
     const frame = decodeFrame(bytes, nativeOrder);
     this.trace('from the backend', frame, nativeOrder);
     const expected = this.outstanding.next;
+    const { request } = frame;
+    if (frame.reply && expected?.descriptor.id !== request) {
+      const possible = this.outstanding.settlePossible(request);
+      if (possible) return encodeFrame({ request, reply: true }, frame.payload, 'LE');
+    }
     if (!frame.reply || expected?.descriptor.id !== frame.request) {
       const wanted = expected?.descriptor.name ?? 'nothing';
       throw badReply(`message ${frame.request} where ${wanted} was expected`);
@@ -198,13 +242,7 @@ export class BackendLink {
   }
 
   private sendAnswers(): void {
-    for (const answer of this.outstanding.takeReady()) this.toFrontend(answer);
-  }
-
-  private toFrontend(message: Buffer): void {
-    if (this.held.length === 0 && this.ports.toFrontend(message)) return;
-    if (this.held.length === 0) this.socket.pause();
-    this.held.push(message);
+    for (const answer of this.outstanding.takeReady()) this.outbox.send(answer);
   }
 
   private lost(code: string, detail: string): void {

@@ -93,6 +93,7 @@ function createEndpoint(
     native,
     log: logger.child({ socket: 'vhost-user' }),
     permissions,
+    rules: options.rules ?? {},
   });
 }
 

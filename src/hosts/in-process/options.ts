@@ -1,5 +1,6 @@
 import type { Logger } from '../../log.js';
 import type { BarDefinition, BarKind, MsixMessage } from '../../pci/index.js';
+import type { TunnelRules } from '../../tunnel/index.js';
 import type { Binding } from '../../virtio/ports.js';
 import type { PciId } from '../function.js';
 import type { Layout } from '../layout.js';
@@ -119,6 +120,8 @@ export interface VirtioVhostUserOptions {
   readonly socketMode?: number;
   /** Group of the socket in mode `server`. */
   readonly socketGid?: number;
+  /** What becomes of requests that the device does not know, and features to hide. */
+  readonly rules?: TunnelRules;
   /** Anything with pino's methods; silent by default. */
   readonly logger?: Logger;
 }
@@ -166,4 +169,4 @@ export interface VirtioVhostUserEvents {
   error: (error: Error) => void;
 }
 
-export type { BarDefinition, BarKind, Binding, Layout, Logger, MsixMessage, PciId };
+export type { BarDefinition, BarKind, Binding, Layout, Logger, MsixMessage, PciId, TunnelRules };

@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import { MAX_VHOST_QUEUES } from '../../device/constants.js';
 import { VvuError } from '../../errors.js';
+import { PROTOCOL_FEATURE_NAMES } from '../../tunnel/index.js';
 import { LAYOUTS } from '../layout.js';
 import type { VirtioVhostUserOptions } from './options.js';
 
@@ -47,6 +48,12 @@ const common = {
   pciId: z.object({ vendor: u16, device: u16 }).optional(),
   socketMode: z.int().min(0).max(0o777).optional(),
   socketGid: z.int().min(0).optional(),
+  rules: z
+    .strictObject({
+      unknownRequests: z.enum(['pass', 'refuse']).optional(),
+      hiddenFeatures: z.array(z.enum(PROTOCOL_FEATURE_NAMES)).optional(),
+    })
+    .optional(),
   logger: z.object({ child: method, error: method, isLevelEnabled: method }).optional(),
 };
 

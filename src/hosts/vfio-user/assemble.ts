@@ -113,13 +113,13 @@ function createEndpoint(
   native: Native,
   logger: Logger,
 ): SocketEndpoint {
-  const { vhostUserMode: mode, vhostUserPath: path, socketMode, socketGid } = options;
+  const { vhostUserMode: mode, vhostUserPath: path, socketMode, socketGid, rules = {} } = options;
   const log = logger.child({ socket: 'vhost-user' });
   const permissions = {
     ...(socketMode !== undefined && { mode: socketMode }),
     ...(socketGid !== undefined && { gid: socketGid }),
   };
-  return new SocketEndpoint({ mode, path, native, log, permissions });
+  return new SocketEndpoint({ mode, path, native, log, permissions, rules });
 }
 
 function deviceUuid({ uuid, stateDirectory, name }: VfioUserDeviceOptions): Buffer {

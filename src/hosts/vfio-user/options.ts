@@ -1,4 +1,5 @@
 import type { Logger } from '../../log.js';
+import type { TunnelRules } from '../../tunnel/index.js';
 import type { Layout } from '../layout.js';
 
 /** How the window of a device is made up. Sizes are bytes. */
@@ -33,5 +34,7 @@ export interface VfioUserDeviceOptions {
   /** Permission bits of both sockets, default 0600. */
   readonly socketMode?: number | undefined;
   readonly socketGid?: number | undefined;
+  /** What becomes of requests that the device does not know, and features to hide. */
+  readonly rules?: TunnelRules | undefined;
   readonly logger?: Logger | undefined;
 }

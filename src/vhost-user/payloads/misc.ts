@@ -1,4 +1,10 @@
 import { badPayload, badSize, hex, type PayloadCodec } from '../codec.js';
+import {
+  VHOST_ACCESS_RO,
+  VHOST_ACCESS_WO,
+  VHOST_IOTLB_ACCESS_FAIL,
+  VHOST_IOTLB_MISS,
+} from '../constants.js';
 import { opaque, u64 } from './simple.js';
 import { Struct, structCodec, type StructValue } from './struct.js';
 
@@ -33,7 +39,8 @@ export type Iotlb = StructValue<typeof iotlbFields>;
 
 export const iotlb = structCodec('IOTLB message', iotlbFields, ({ permissions, type }) => {
   // Types 5 and 6 (batch begin and end) are the kernel's, vhost-user has none.
-  if (permissions > 3 || type < 1 || type > 4) {
+  const valid = type >= VHOST_IOTLB_MISS && type <= VHOST_IOTLB_ACCESS_FAIL;
+  if (permissions > (VHOST_ACCESS_RO | VHOST_ACCESS_WO) || !valid) {
     throw badPayload('IOTLB message', `permissions ${permissions}, type ${type} out of range`);
   }
 });
