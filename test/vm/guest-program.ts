@@ -4,7 +4,7 @@ import type { Vm } from './qemu.js';
 
 export type GuestEvent = { readonly event: string } & Readonly<Record<string, unknown>>;
 
-const START_TIMEOUT = 60_000;
+const START_TIMEOUT = 180_000;
 
 /** A Node.js program of `guest-node`, or a command of the project, that runs inside the guest. */
 export class GuestProgram {
