@@ -64,6 +64,10 @@ export function addDeviceCommand(program: Command): void {
       'protocol features that no frontend shall see, such as BACKEND_REQ,LOG_SHMFD',
       argument(parseList(PROTOCOL_FEATURE_NAMES)),
     )
+    .option(
+      '--share-memory',
+      "let the frontend map memory of the appliance's (SHMEM): it gets the file of all its RAM",
+    )
     .option('--uuid <uuid>', 'identity that the guest reads from the device')
     .option('--state-dir <path>', 'keep a random identity across restarts here')
     .option('--pci-id <id>', 'VVVV:DDDD (default: 1af4:1058)', argument(parsePciId))

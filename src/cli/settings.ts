@@ -24,6 +24,7 @@ const deviceSchema = z.strictObject({
   queues: textOr(parseInteger(1, MAX_VHOST_QUEUES)).optional(),
   unknownRequests: z.enum(['pass', 'refuse']).optional(),
   hideFeatures: z.array(z.enum(PROTOCOL_FEATURE_NAMES)).optional(),
+  shareMemory: z.boolean().optional(),
   uuid: text.optional(),
   stateDir: text.optional(),
   pciId: textOr(parsePciId).optional(),
@@ -62,6 +63,7 @@ export function toDeviceOptions(settings: DeviceSettings, index: number): VfioUs
     rules: {
       unknownRequests: settings.unknownRequests,
       hiddenFeatures: settings.hideFeatures,
+      shareMemory: settings.shareMemory,
     },
     uuid: settings.uuid,
     stateDirectory: settings.stateDir,

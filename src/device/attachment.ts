@@ -1,3 +1,4 @@
+import { VvuError } from '../errors.js';
 import type { Native } from '../native.js';
 import type {
   DoorbellKind,
@@ -5,6 +6,7 @@ import type {
   FrontendLog,
   FrontendRegion,
   ProvidedInflight,
+  SharedMemory,
   ShownRegion,
   TunnelBackend,
   TunnelSession,
@@ -34,7 +36,7 @@ export class FrontendAttachment implements TunnelBackend {
 
   constructor(
     native: Native,
-    host: DeviceHost,
+    private readonly host: DeviceHost,
     readonly maxVhostQueues: number,
     private readonly owner: AttachmentOwner,
   ) {
@@ -72,6 +74,14 @@ export class FrontendAttachment implements TunnelBackend {
 
   async setInflight(inflight: FrontendInflight): Promise<bigint> {
     return this.#report(await this.memory.setInflight(inflight));
+  }
+
+  shareMemory(address: bigint, length: bigint, writable: boolean): SharedMemory {
+    const { memoryFiles } = this.host;
+    if (memoryFiles === undefined) {
+      throw new VvuError('NOT_SHARED', 'request', "the guest's memory is in no file");
+    }
+    return memoryFiles.share(address, length, writable);
   }
 
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {

@@ -22,6 +22,7 @@ export { NO_VECTOR } from './ports.js';
 export type {
   Binding,
   DeviceHost,
+  GuestMemoryFiles,
   DoorbellHost,
   KickHost,
   ShownWindowRegion,

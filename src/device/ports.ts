@@ -83,9 +83,25 @@ export interface WindowHost {
   apply(regions: readonly ShownWindowRegion[]): Promise<void>;
 }
 
+/** The files behind the guest's memory, which a frontend may map (SHMEM). */
+export interface GuestMemoryFiles {
+  /**
+   * Finds [address, address + length), addressed as in virtqueues.
+   * @returns a new fd of the file, the caller's, and the range's offset in it
+   * @throws VvuError of scope `request` for what is not in one file, or is not page-aligned there
+   */
+  share(
+    address: bigint,
+    length: bigint,
+    writable: boolean,
+  ): { readonly fd: number; readonly fileOffset: bigint };
+}
+
 /** Everything a host gives to the device. */
 export interface DeviceHost {
   readonly doorbells: DoorbellHost;
   readonly kicks: KickHost;
   readonly window: WindowHost;
+  /** Where the guest's memory may be shared. */
+  readonly memoryFiles?: GuestMemoryFiles | undefined;
 }

@@ -15,9 +15,9 @@ import {
 
 /**
  * Carries a request out, named as the specification names it (`BACKEND_CONFIG_CHANGE_MSG`); what it
- * throws refuses the request.
+ * throws refuses the request. Fds that come with it are closed when it returns.
  */
-export type BackendRequestHandler = (name: string, value: unknown) => void;
+export type BackendRequestHandler = (name: string, value: unknown, fds: readonly number[]) => void;
 
 const SUCCESS = 0n;
 const FAILURE = 1n;
@@ -39,8 +39,8 @@ export class BackendChannel {
     this.socket = native.adoptSocket(ours);
     this.socket.start(vhostUserFraming, {
       message: (bytes, fds) => {
+        this.received(bytes, fds);
         for (const fd of fds) native.closeFd(fd);
-        this.received(bytes);
       },
       closed: (code, detail) => this.log.debug({ code, detail }, 'back-end channel closed'),
     });
@@ -57,21 +57,21 @@ export class BackendChannel {
     this.socket.close();
   }
 
-  private received(bytes: Buffer): void {
+  private received(bytes: Buffer, fds: readonly number[]): void {
     try {
-      this.answer(decodeFrame(bytes, nativeOrder));
+      this.answer(decodeFrame(bytes, nativeOrder), fds);
     } catch (error) {
       this.log.warn({ error: errorMessage(error) }, 'back-end channel dropped');
       this.socket.close();
     }
   }
 
-  private answer(frame: Frame): void {
+  private answer(frame: Frame, fds: readonly number[]): void {
     const descriptor = backendMessage(frame.request);
     let result = SUCCESS;
     try {
       if (descriptor === undefined) throw new Error(`request ${frame.request} is unknown`);
-      this.handler(descriptor.name, descriptor.request.decode(frame.payload, nativeOrder));
+      this.handler(descriptor.name, descriptor.request.decode(frame.payload, nativeOrder), fds);
     } catch (error) {
       this.log.warn({ request: frame.request, error: errorMessage(error) }, 'request refused');
       result = FAILURE;

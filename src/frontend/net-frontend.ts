@@ -10,6 +10,7 @@ import {
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_SHMEM,
   VHOST_USER_PROTOCOL_F_STATUS,
   VHOST_VRING_F_LOG,
   featureBit,
@@ -42,6 +43,7 @@ const PROTOCOL_FEATURES = featureBits(
 const REQUEST_FEATURES = featureBits(
   VHOST_USER_PROTOCOL_F_BACKEND_REQ,
   VHOST_USER_PROTOCOL_F_CONFIG,
+  VHOST_USER_PROTOCOL_F_SHMEM,
 );
 const FEATURES =
   VIRTIO_F_VERSION_1 |
@@ -262,6 +264,15 @@ export class NetFrontend {
     const reply = await this.connection.get(messages.GET_CONFIG, request);
     if (reply === undefined) throw new VvuError('REFUSED', 'request', 'no configuration space');
     return reply.data;
+  }
+
+  /**
+   * Sizes of the shared memory regions that the backend fills with SHMEM_MAP, by shmid.
+   * @throws VvuError where SHMEM was not offered
+   */
+  async sharedMemory(): Promise<readonly bigint[]> {
+    const config = await this.connection.get(messages.GET_SHMEM_CONFIG, undefined);
+    return config.memorySizes.slice(0, config.regions);
   }
 
   /** Drops the connection and frees everything. Idempotent. */

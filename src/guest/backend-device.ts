@@ -19,6 +19,11 @@ export interface BackendDevice {
   readonly protocolFeatures: bigint;
   /** Configuration space, for types that have it in the backend. */
   readonly config?: BackendConfig;
+  /**
+   * Sizes in bytes of the shared memory regions by shmid, for types that have them: the frontend sees
+   * SHMEM, and BACKEND_SHMEM_MAP fills them. At most 256.
+   */
+  readonly sharedMemory?: readonly bigint[];
   /** SET_FEATURES: what the frontend accepted, a subset of what was offered. */
   featuresAccepted(features: bigint): void;
   /** From now on the model serves the ring. */

@@ -11,6 +11,7 @@ import {
   VHOST_USER_PROTOCOL_F_MQ,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
   VHOST_USER_PROTOCOL_F_RESET_DEVICE,
+  VHOST_USER_PROTOCOL_F_SHMEM,
   VHOST_USER_PROTOCOL_F_STATUS,
   featureBit,
   featureBits,
@@ -20,6 +21,7 @@ import {
   type LogBase,
   type MemoryRegion,
   type RequestOf,
+  type ShmemConfig,
   type VringAddress,
   type frontendMessages,
 } from '../vhost-user/index.js';
@@ -98,7 +100,8 @@ export class BackendSession {
       device.protocolFeatures |
       // Of buffers that are used in order, the ring itself tells which are in flight.
       (device.inOrder ? 0n : featureBit(VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)) |
-      (device.config === undefined ? 0n : featureBit(VHOST_USER_PROTOCOL_F_CONFIG));
+      (device.config === undefined ? 0n : featureBit(VHOST_USER_PROTOCOL_F_CONFIG)) |
+      (device.sharedMemory === undefined ? 0n : featureBit(VHOST_USER_PROTOCOL_F_SHMEM));
     this.vrings = Array.from({ length: device.queueCount }, (_, index) => new Vring(index));
   }
 
@@ -153,6 +156,7 @@ export class BackendSession {
       GET_CONFIG: (request) => this.readConfig(request),
       SET_CONFIG: ({ offset, data }) => this.config().write(offset, data),
       SET_BACKEND_REQ_FD: () => this.ports.channelOpened(),
+      GET_SHMEM_CONFIG: () => this.sharedMemory(),
       SET_STATUS: (status) => this.setStatus(Number(status)),
       GET_STATUS: () => BigInt(this.status),
       NET_SET_MTU: (mtu) => this.device.setMtu?.(Number(mtu)),
@@ -351,6 +355,11 @@ export class BackendSession {
       if (error instanceof VvuError && error.scope === 'request') return undefined;
       throw error;
     }
+  }
+
+  private sharedMemory(): ShmemConfig {
+    const { sharedMemory: memorySizes = [] } = this.device;
+    return { regions: memorySizes.length, memorySizes };
   }
 
   private setStatus(status: number): void {

@@ -1,6 +1,10 @@
 /** What runs inside the appliance VM: PCI access, the driver, a backend on it, and the bridge. */
 export { VhostUserBackend, type BackendOptions } from './backend.js';
-export { BackendRequests, type RequestOptions } from './backend-requests.js';
+export {
+  BackendRequests,
+  type BackendRequestsPorts,
+  type RequestOptions,
+} from './backend-requests.js';
 export type { BackendConfig, BackendDevice, BackendQueue } from './backend-device.js';
 export { VhostUserBridge, type BridgeOptions } from './bridge.js';
 export { BackendEndpoint, type BackendEndpointOptions } from './bridge/backend-endpoint.js';

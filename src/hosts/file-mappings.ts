@@ -18,15 +18,24 @@ interface Shared {
  */
 export class FileMappings {
   readonly #shared = new Map<string, Shared>();
+  readonly #fds = new Map<NativeMemory, number>();
 
+  /** @param keepFds one fd per file stays open, for {@link dupFdOf} */
   constructor(
-    private readonly native: Pick<Native, 'fdInfo' | 'map'>,
+    private readonly native: Pick<Native, 'fdInfo' | 'map' | 'dupFd' | 'closeFd'>,
     private readonly onPoisoned: () => void,
+    private readonly keepFds = false,
   ) {}
 
   /** Number of files that are mapped. */
   get count(): number {
     return this.#shared.size;
+  }
+
+  /** A new fd of the file behind a mapping, the caller's; undefined where fds are not kept. */
+  dupFdOf(memory: NativeMemory): number | undefined {
+    const fd = this.#fds.get(memory);
+    return fd === undefined ? undefined : this.native.dupFd(fd);
   }
 
   /**
@@ -53,6 +62,7 @@ export class FileMappings {
         if (!memory.released) this.onPoisoned();
       },
     });
+    if (this.keepFds) this.#fds.set(memory, this.native.dupFd(fd));
     const shared: Shared = { memory, references: 0 };
     this.#shared.set(key, shared);
     return this.#reference(key, shared);
@@ -69,8 +79,15 @@ export class FileMappings {
         if (--shared.references > 0) return;
         if (this.#shared.get(key) === shared) this.#shared.delete(key);
         shared.memory.release();
+        this.#closeFd(shared.memory);
       },
     };
+  }
+
+  #closeFd(memory: NativeMemory): void {
+    const fd = this.#fds.get(memory);
+    this.#fds.delete(memory);
+    if (fd !== undefined) this.native.closeFd(fd);
   }
 }
 

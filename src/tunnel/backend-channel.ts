@@ -13,7 +13,7 @@ import {
   type ExpectedReply,
   type Frame,
 } from '../vhost-user/index.js';
-import type { BackendRequestPolicy } from './backend-request-policy.js';
+import type { BackendRequestPolicy, CheckedBackendRequest } from './backend-request-policy.js';
 import type { KindLog } from './kind-log.js';
 import type { Negotiation } from './negotiation.js';
 import type { FdCloser } from './received-fds.js';
@@ -157,8 +157,18 @@ export class BackendChannel {
   }
 
   #forward(socket: ChannelSocket, frame: Frame): void {
-    const { order, negotiation, policy } = this.#options;
-    const { descriptor, value } = policy.check(frame);
+    const { native, policy } = this.#options;
+    const checked = policy.check(frame);
+    try {
+      this.#transmit(socket, frame, checked);
+    } finally {
+      if (checked.fd !== undefined) native.closeFd(checked.fd);
+    }
+  }
+
+  #transmit(socket: ChannelSocket, frame: Frame, checked: CheckedBackendRequest): void {
+    const { order, negotiation } = this.#options;
+    const { descriptor, value, fd } = checked;
     const known = backendMessage(frame.request) !== undefined;
     const own = descriptor.reply === 'always';
     const needReply = frame.needReply && (own || negotiation.replyAck);
@@ -174,7 +184,8 @@ export class BackendChannel {
       this.#outstanding.mayExpect(frame.request);
     }
     const payload = descriptor.request.encode(value, order);
-    socket.send(encodeFrame({ request: frame.request, needReply }, payload, order));
+    const message = encodeFrame({ request: frame.request, needReply }, payload, order);
+    socket.send(message, fd === undefined ? [] : [fd]);
     if (socket.queued > MAX_QUEUED) {
       this.#drop('NOT_READ', `the frontend leaves ${socket.queued} bytes unread`);
     }

@@ -7,7 +7,7 @@ import { GuestReplies } from './guest-replies.js';
 import { InflightBuffers } from './inflight.js';
 import { KindLog } from './kind-log.js';
 import { Negotiation } from './negotiation.js';
-import { protocolFeatureMask, type TunnelRules } from './policy.js';
+import { protocolFeatureMask, type ProtocolFeatureName, type TunnelRules } from './policy.js';
 import type { TunnelBackend } from './ports.js';
 import { RequestHandler } from './request-handler.js';
 import { RequestPolicy } from './request-policy.js';
@@ -39,14 +39,16 @@ const MAX_OUTSTANDING = 16;
 /** All parts of a new connection, knowing each other. */
 export function startConversation(options: ConversationOptions): Conversation {
   const { backend, native, log, order, maxMemorySlots, toGuest } = options;
-  const { unknownRequests = 'pass', hiddenFeatures = [] } = options.rules;
+  const { unknownRequests = 'pass', hiddenFeatures = [], shareMemory = false } = options.rules;
   const { maxVhostQueues } = backend;
-  const negotiation = new Negotiation(order, protocolFeatureMask(hiddenFeatures));
+  const hidden: readonly ProtocolFeatureName[] = shareMemory ? [] : ['SHMEM'];
+  const mask = protocolFeatureMask([...hiddenFeatures, ...hidden]);
+  const negotiation = new Negotiation(order, mask);
   const outstanding = new OutstandingReplies(MAX_OUTSTANDING);
   const inflight = new InflightBuffers(backend, native);
   const shared = { order, negotiation, outstanding, inflight, log, kinds: new KindLog(log) };
   const unknown = new UnknownRequestPolicy({ treatment: unknownRequests, ...shared });
-  const requestsOfGuest = new BackendRequestPolicy(maxVhostQueues, negotiation, unknown);
+  const requestsOfGuest = new BackendRequestPolicy(backend, negotiation, unknown);
   const channel = new BackendChannel({ ...shared, native, policy: requestsOfGuest, toGuest });
   const memory = new FrontendMemory(backend, maxMemorySlots);
   const policy = new RequestPolicy(order, maxVhostQueues, negotiation, memory, unknown);

@@ -19,6 +19,7 @@ export type {
   FrontendLog,
   FrontendRegion,
   ProvidedInflight,
+  SharedMemory,
   ShownRegion,
   TunnelBackend,
   TunnelSession,

@@ -91,9 +91,9 @@ export const FEATURE_POLICY = {
     test.OFFERED,
     'ring addresses would be guest addresses; what is checked here are user addresses',
   ),
-  SHMEM: mask(
+  SHMEM: provide(
     c.VHOST_USER_PROTOCOL_F_SHMEM,
-    test.OFFERED,
-    "it maps files of the backend's: here the appliance's RAM, which is not shared",
+    test.SHMEM,
+    "masked without `--share-memory`: the file that it maps is the appliance's RAM",
   ),
 } as const satisfies Readonly<Record<string, FeaturePolicy>>;

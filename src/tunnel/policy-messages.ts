@@ -88,7 +88,7 @@ export const FRONTEND_POLICY: Readonly<Record<FrontendMessageName, MessagePolicy
   GET_SHARED_OBJECT: refuse('UUID or empty, 1 fd', test.NO_FDS, 'SHARED_OBJECT is masked'),
   SET_DEVICE_STATE_FD: refuse('u64, 1 fd', test.REQUESTS, 'DEVICE_STATE is masked'),
   CHECK_DEVICE_STATE: refuse('u64', test.REQUESTS, 'DEVICE_STATE is masked'),
-  GET_SHMEM_CONFIG: refuse('configuration', test.REQUESTS, 'SHMEM is masked'),
+  GET_SHMEM_CONFIG: pass('configuration', test.SHMEM),
 };
 
 /** Requests of the guest's backend: messages on txq without REPLY. */
@@ -105,6 +105,10 @@ export const BACKEND_POLICY: Readonly<Record<BackendMessageName, MessagePolicy>>
     test.UNSERVED,
     'SHARED_OBJECT is masked, and a guest cannot take the fd',
   ),
-  SHMEM_MAP: refuse('ack', test.UNSERVED, 'SHMEM is masked'),
-  SHMEM_UNMAP: refuse('ack', test.UNSERVED, 'SHMEM is masked'),
+  SHMEM_MAP: provide(
+    'ack',
+    test.SHMEM,
+    'fd_offset is an address of the guest: the device adds the fd and the offset in its file',
+  ),
+  SHMEM_UNMAP: pass('ack', test.SHMEM),
 };

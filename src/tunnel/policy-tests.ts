@@ -33,3 +33,4 @@ export const UNSERVED = 'requests of the guest that need an fd are refused';
 export const INBAND = 'in-band notifications pass both ways';
 export const IOTLB = 'IOTLB messages pass, and are answered';
 export const MISS = 'IOTLB misses of the guest pass over the channel';
+export const SHMEM = 'SHMEM: memory of the guest is mapped by the frontend, if it is shared';

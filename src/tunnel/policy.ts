@@ -36,6 +36,11 @@ export const PROTOCOL_FEATURE_NAMES = Object.keys(FEATURE_POLICY) as ProtocolFea
 export interface TunnelRules {
   /** Requests that are in no table; default `pass`. */
   readonly unknownRequests?: UnknownRequests | undefined;
+  /**
+   * Whether a frontend may map memory of the guest (SHMEM), which gives it the file that holds the
+   * guest's RAM, all of it. Default false: the feature is masked.
+   */
+  readonly shareMemory?: boolean | undefined;
   /** Protocol features that no frontend shall see, whatever the guest's backend offers. */
   readonly hiddenFeatures?: readonly ProtocolFeatureName[] | undefined;
 }

@@ -40,6 +40,13 @@ export interface ProvidedInflight {
   readonly fd: number;
 }
 
+/** A part of the guest's memory in its file. */
+export interface SharedMemory {
+  /** The file; the caller's. */
+  readonly fd: number;
+  readonly fileOffset: bigint;
+}
+
 /** The same region as the guest is told about it: at which place of the window it lies. */
 export interface ShownRegion {
   readonly guestAddress: bigint;
@@ -91,6 +98,11 @@ export interface TunnelBackend {
    * @throws VvuError of scope `request`: as for a memory table, or a file that may shrink
    */
   setInflight(inflight: FrontendInflight): Promise<bigint>;
+  /**
+   * The file behind [address, address + length) of the guest's memory, addressed as in virtqueues.
+   * @throws VvuError of scope `request` for what is not in one file, or is not page-aligned there
+   */
+  shareMemory(address: bigint, length: bigint, writable: boolean): SharedMemory;
   /**
    * Binds a doorbell to an eventfd, or unbinds it. Ownership of the fd passes with the call.
    * @throws VvuError of scope `request` when the fd is no eventfd or the index out of range

@@ -17,6 +17,7 @@ export type ReplyRule = 'none' | 'always' | 'with-fd';
  * - `kick`, `call`, `err`, `log-fd`: the fd is bound to a notification or doorbell;
  * - `log-base`, `backend-channel`, `inflight`, `transfer`: need an fd that the tunnel itself must
  *   hold or provide;
+ * - `share-memory`: the tunnel adds the fd of the guest's memory;
  * - `unservable`: an fd would have to come from, or go to, the guest.
  */
 export type TunnelAction =
@@ -33,6 +34,7 @@ export type TunnelAction =
   | 'backend-channel'
   | 'inflight'
   | 'transfer'
+  | 'share-memory'
   | 'unservable';
 
 /** Feature bit numbers without which a message must not be sent. */

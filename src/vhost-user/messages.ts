@@ -252,7 +252,6 @@ export const frontendMessages = {
   }),
   GET_SHMEM_CONFIG: get(c.VHOST_USER_GET_SHMEM_CONFIG, 'GET_SHMEM_CONFIG', empty, shmemConfig, {
     needs: feature(c.VHOST_USER_PROTOCOL_F_SHMEM),
-    action: 'unservable',
   }),
 } as const;
 
@@ -312,11 +311,10 @@ export const backendMessages = {
   SHMEM_MAP: back(c.VHOST_USER_BACKEND_SHMEM_MAP, 'BACKEND_SHMEM_MAP', misc.shmemMap, {
     fds: one,
     needs: feature(c.VHOST_USER_PROTOCOL_F_SHMEM),
-    action: 'unservable',
+    action: 'share-memory',
   }),
   SHMEM_UNMAP: back(c.VHOST_USER_BACKEND_SHMEM_UNMAP, 'BACKEND_SHMEM_UNMAP', misc.shmemMap, {
     needs: feature(c.VHOST_USER_PROTOCOL_F_SHMEM),
-    action: 'unservable',
   }),
 } as const;
 

@@ -18,7 +18,7 @@ interface Range extends MemoryBacking {
   readonly end: Iova;
 }
 
-type Access = 'readable' | 'writable';
+export type Access = 'readable' | 'writable';
 
 /**
  * Memory made of ranges that come and go at run time, each backed by a native mapping. Lookups are
@@ -50,6 +50,23 @@ export class MappedMemory implements GuestMemory {
   clear(): void {
     this.#last = undefined;
     this.#ranges.clear();
+  }
+
+  /**
+   * Where [iova, iova + length) lies: in one mapping, without a gap.
+   * @throws VvuError of scope `device`, also where it lies in several
+   */
+  locate(iova: Iova, length: number, access: Access): { memory: NativeMemory; offset: number } {
+    let first: { memory: NativeMemory; offset: number } | undefined;
+    this.#span(iova, length, access, (memory, offset, from) => {
+      first ??= { memory, offset };
+      if (memory !== first.memory || offset !== first.offset + from) {
+        const at = `0x${(iova + from).toString(16)}`;
+        throw new VvuError('DMA_SPLIT', 'device', `what is mapped at ${at} is in another place`);
+      }
+    });
+    if (first === undefined) throw new VvuError('DMA_UNMAPPED', 'device', 'no bytes to find');
+    return first;
   }
 
   read(iova: Iova, length: number): Buffer {

@@ -117,7 +117,7 @@ const REGION = be('0000000200000000 0000000200000000 0000000000000000 0000000000
 
 /** A frontend that has accepted all that it was offered, and has 8 GiB of memory. */
 async function negotiated(): Promise<Rig> {
-  const r = new Rig({ order: 'BE' }, 512);
+  const r = new Rig({ order: 'BE', rules: { shareMemory: true } }, 512);
   for (const [get, set, value] of [
     [rig.GET_FEATURES, rig.SET_FEATURES, rig.ALL_FEATURES],
     [rig.GET_PROTOCOL_FEATURES, rig.SET_PROTOCOL_FEATURES, rig.ALL_PROTOCOL_FEATURES],

@@ -7,6 +7,7 @@ import type {
   FrontendLog,
   FrontendRegion,
   ProvidedInflight,
+  SharedMemory,
   ShownRegion,
   TunnelBackend,
   TunnelSession,
@@ -171,6 +172,13 @@ export class FakeBackend implements TunnelBackend {
   async setInflight(inflight: FrontendInflight): Promise<bigint> {
     this.#note(`inflight ${inflight.size.toString(16)} ${inflight.mmapOffset.toString(16)}`);
     return this.#memory([inflight], 0x1fffe000n);
+  }
+
+  shareMemory(address: bigint, length: bigint, writable: boolean): SharedMemory {
+    this.#note(`share ${address.toString(16)} ${length.toString(16)} ${writable ? 'rw' : 'ro'}`);
+    this.#throwError('request');
+    const [fd = -1] = this.fds.make(1);
+    return { fd, fileOffset: address + 0x100000n };
   }
 
   bindDoorbell(kind: DoorbellKind, index: number, fd: number | undefined): void {

@@ -50,19 +50,20 @@ test('what is masked or refused has its reason', (t) => {
 });
 
 test('the allow list is exactly the features whose row does not mask them', (t) => {
-  t.is(ALLOWED_PROTOCOL_FEATURES, rig.TUNNELLED_PROTOCOL_FEATURES);
-  const r = new Rig();
+  t.is(ALLOWED_PROTOCOL_FEATURES, rig.SHARING_PROTOCOL_FEATURES);
+  const r = new Rig({ rules: { shareMemory: true } });
   r.exchange(rig.GET_FEATURES, rig.u64(rig.ALL_FEATURES));
   r.forget();
   r.exchange(rig.GET_PROTOCOL_FEATURES, rig.u64(0xffff_ffff_ffff_ffffn));
   t.deepEqual(r.traffic().frontend, [
-    message(rig.GET_PROTOCOL_FEATURES, rig.u64(rig.TUNNELLED_PROTOCOL_FEATURES), rig.REPLY),
+    message(rig.GET_PROTOCOL_FEATURES, rig.u64(rig.SHARING_PROTOCOL_FEATURES), rig.REPLY),
   ]);
 });
 
-/** Everything is accepted, a vIOMMU included; there is memory, and the back-end channel is open. */
+/** Everything is accepted, a vIOMMU and shared memory included; there is memory, and the back-end channel is open. */
 async function everything(): Promise<Rig> {
-  const r = new Rig().negotiate(rig.TUNNELLED_PROTOCOL_FEATURES, 0x3_4000_0000n);
+  const r = new Rig({ rules: { shareMemory: true } });
+  r.negotiate(rig.SHARING_PROTOCOL_FEATURES, 0x3_4000_0000n);
   r.frontend(message(rig.SET_MEM_TABLE, table(region(0n, 0x10000n, 0x10000n))), 1);
   await settle();
   r.openChannel();
@@ -90,7 +91,9 @@ test('every request of the guest is treated as its row says', async (t) => {
     const request = message(id, backendBodies[name] ?? backendRequests[name]?.[0]?.le, NEED_REPLY);
     r.guest(request);
     const refused = treatment === 'refuse';
-    t.deepEqual(r.channel.sent, refused ? [] : [request], name);
+    // The header; a payload may be changed on its way.
+    const sent = r.channel.sent.map((hex) => hex.slice(0, 24));
+    t.deepEqual(sent, refused ? [] : [request.slice(0, 24)], name);
     const answer = refused ? [message(id, rig.u64(1n), rig.REPLY)] : [];
     t.deepEqual(r.traffic(), { guest: answer, frontend: [] }, name);
     t.is(r.leaks(), 0, name);

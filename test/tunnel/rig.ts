@@ -30,6 +30,7 @@ export const ADD_MEM_REG = 37;
 export const REM_MEM_REG = 38;
 export const SET_STATUS = 39;
 export const GET_STATUS = 40;
+export const GET_SHMEM_CONFIG = 44;
 
 /* Requests of the back-end. */
 export const BACKEND_IOTLB_MSG = 1;
@@ -38,6 +39,8 @@ export const VRING_HOST_NOTIFIER_MSG = 3;
 export const VRING_CALL = 4;
 export const VRING_ERR = 5;
 export const SHARED_OBJECT_LOOKUP = 8;
+export const SHMEM_MAP = 9;
+export const SHMEM_UNMAP = 10;
 
 export const VERSION = 1;
 export const REPLY = 4;
@@ -104,6 +107,8 @@ export const ALL_PROTOCOL_FEATURES = 0x7f_ffffn;
  * RESET, INBAND, MEM_SLOTS, STATUS, GET_VRING_BASE_INFLIGHT.
  */
 export const TUNNELLED_PROTOCOL_FEATURES = 0x11_f2ffn;
+/** With the guest's memory shared (SHMEM). */
+export const SHARING_PROTOCOL_FEATURES = 0x51_f2ffn;
 
 /** A session between a fake frontend and a fake guest. */
 export class Rig {

@@ -17,6 +17,7 @@ import {
   unknownMessage,
   VHOST_USER_PROTOCOL_F_LOG_SHMFD,
   VHOST_USER_PROTOCOL_F_REPLY_ACK,
+  VHOST_USER_PROTOCOL_F_SHMEM,
   VHOST_USER_SET_BACKEND_REQ_FD,
   VHOST_USER_SET_PROTOCOL_FEATURES,
   vhostUserFraming,
@@ -267,7 +268,8 @@ function refusal(frame: Frame, descriptor: MessageDescriptor): Buffer | undefine
 
 /**
  * Takes out of the backend's offer what cannot be bridged: where a log would be trapped, the
- * frontend must know before it migrates; its SET_LOG_BASE would cost it the connection.
+ * frontend must know before it migrates; its SET_LOG_BASE would cost it the connection. A file of the
+ * backend's own (SHMEM) is not the device's to share.
  */
 function offer(
   { descriptor, own }: ExpectedReply,
@@ -275,8 +277,9 @@ function offer(
   window: Pick<WindowAccess, 'remaps'>,
 ): unknown {
   const offered = own && descriptor.name === 'GET_PROTOCOL_FEATURES';
-  if (!offered || window.remaps || typeof value !== 'bigint') return value;
-  return value & ~featureBits(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+  if (!offered || typeof value !== 'bigint') return value;
+  const log = window.remaps ? 0n : featureBits(VHOST_USER_PROTOCOL_F_LOG_SHMFD);
+  return value & ~(log | featureBits(VHOST_USER_PROTOCOL_F_SHMEM));
 }
 
 function badReply(detail: string): VvuError {

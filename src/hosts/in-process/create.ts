@@ -48,7 +48,8 @@ function assemble(options: VirtioVhostUserOptions, cleanup: Cleanup): VirtioVhos
   const plan = planLayout(layout, maxVhostQueues, options.window.size);
   const uuid = options.uuid === undefined ? randomUuid() : parseUuid(options.uuid);
   const failures = new Failures(logger);
-  const memory = openGuestMemory(options.memory, native, failures, cleanup);
+  const share = options.rules?.shareMemory ?? false;
+  const { memory, files } = openGuestMemory(options.memory, native, failures, cleanup, share);
   const window = new PortWindow(options.window, native, failures.report, systemClock);
   const interrupts = new FunctionInterrupts({
     host: new PortInterrupts(native, options.interrupts, failures.guard),
@@ -60,6 +61,7 @@ function assemble(options: VirtioVhostUserOptions, cleanup: Cleanup): VirtioVhos
     doorbells: doorbellHost(plan, options.doorbells, failures.guard),
     kicks: interrupts,
     window,
+    memoryFiles: files,
   };
   const device = new VhostUserDevice({ native, host, endpoint, uuid, maxVhostQueues, logger });
   cleanup.defer(() => device.close());

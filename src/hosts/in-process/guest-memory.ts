@@ -1,12 +1,20 @@
 import { VvuError, errorCode, errorMessage } from '../../errors.js';
+import type { GuestMemoryFiles } from '../../device/ports.js';
 import type { Native } from '../../native.js';
 import { MappedMemory } from '../../virtio/mapped-memory.js';
 import type { GuestMemory } from '../../virtio/ports.js';
 import type { Cleanup } from '../cleanup.js';
 import { FileMappings } from '../file-mappings.js';
+import { SharedGuestMemory } from '../shared-memory.js';
 import { AccessorMemory } from './accessor-memory.js';
 import type { Failures } from './failures.js';
 import type { MemoryPort, MemorySegment } from './options.js';
+
+/** The guest's memory, and its files where they may be shared and there are any. */
+export interface OpenedMemory {
+  readonly memory: GuestMemory;
+  readonly files: GuestMemoryFiles | undefined;
+}
 
 /** @throws VvuError `BAD_MEMORY` of scope `setup` for a segment that cannot be had */
 export function openGuestMemory(
@@ -14,14 +22,17 @@ export function openGuestMemory(
   native: Native,
   failures: Failures,
   cleanup: Cleanup,
-): GuestMemory {
-  if (!('segments' in port)) return new AccessorMemory(port, failures.guard);
+  share: boolean,
+): OpenedMemory {
+  if (!('segments' in port)) {
+    return { memory: new AccessorMemory(port, failures.guard), files: undefined };
+  }
   const memory = new MappedMemory(native);
-  const files = new FileMappings(native, () =>
-    failures.report(new VvuError('MEMORY_LOST', 'device', "the guest's memory file shrank")),
-  );
+  const lost = (): void =>
+    failures.report(new VvuError('MEMORY_LOST', 'device', "the guest's memory file shrank"));
+  const files = new FileMappings(native, lost, share);
   for (const segment of port.segments) addSegment(memory, files, segment, cleanup);
-  return memory;
+  return { memory, files: share ? new SharedGuestMemory(memory, files) : undefined };
 }
 
 function addSegment(

@@ -2,3 +2,4 @@
 export { createVirtioVhostUserDevice } from './create.js';
 export { VirtioVhostUserFunction } from './function.js';
 export type * from './options.js';
+export type { TunnelRules, UnknownRequests } from '../../tunnel/index.js';

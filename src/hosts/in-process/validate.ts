@@ -52,6 +52,7 @@ const common = {
     .strictObject({
       unknownRequests: z.enum(['pass', 'refuse']).optional(),
       hiddenFeatures: z.array(z.enum(PROTOCOL_FEATURE_NAMES)).optional(),
+      shareMemory: z.boolean().optional(),
     })
     .optional(),
   logger: z.object({ child: method, error: method, isLevelEnabled: method }).optional(),

@@ -62,14 +62,15 @@ export function assembleFunction(
     vectors: plan.vectors,
     ownership: 'client',
   });
-  const host = { doorbells, kicks: interrupts, window };
+  const share = options.rules?.shareMemory ?? false;
+  const dma = new DmaMemory(native, () => hooks.guestMemoryLost(), share);
+  cleanup.defer(() => dma.clear());
+  const host = { doorbells, kicks: interrupts, window, memoryFiles: dma.shared };
   const endpoint = createEndpoint(options, native, logger);
   const device = new VhostUserDevice({ native, host, endpoint, uuid, maxVhostQueues, logger });
   cleanup.defer(() => device.close());
   endpoint.open();
 
-  const dma = new DmaMemory(native, () => hooks.guestMemoryLost());
-  cleanup.defer(() => dma.clear());
   const id = options.pciId ?? defaultPciId(options.layout);
   const shared = { device, plan, interrupts, id, logger };
   const pci = createFunction({ ...shared, memory: dma.memory, window: window.block });

@@ -5,6 +5,7 @@ import type { Native } from '../../native.js';
 import { MappedMemory } from '../../virtio/mapped-memory.js';
 import type { FileMapping } from '../file-mappings.js';
 import { FileMappings } from '../file-mappings.js';
+import { SharedGuestMemory } from '../shared-memory.js';
 
 /**
  * The guest's memory as the client describes it with DMA_MAP and DMA_UNMAP. The client's own
@@ -12,15 +13,19 @@ import { FileMappings } from '../file-mappings.js';
  */
 export class DmaMemory {
   readonly memory: MappedMemory;
+  /** Where the guest's memory may be shared. */
+  readonly shared: SharedGuestMemory | undefined;
   readonly #files: FileMappings;
   readonly #held = new Map<number, FileMapping>();
 
   constructor(
-    private readonly native: Pick<Native, 'fdInfo' | 'map' | 'closeFd' | 'fence'>,
+    private readonly native: Pick<Native, 'fdInfo' | 'map' | 'dupFd' | 'closeFd' | 'fence'>,
     onPoisoned: () => void,
+    share = false,
   ) {
     this.memory = new MappedMemory(native);
-    this.#files = new FileMappings(native, onPoisoned);
+    this.#files = new FileMappings(native, onPoisoned, share);
+    this.shared = share ? new SharedGuestMemory(this.memory, this.#files) : undefined;
   }
 
   /** Number of maps, and of files that are mapped for them. */
