@@ -13,6 +13,7 @@ export class RawGuest extends RawDriver {
   private constructor(
     readonly client: VfioUserClient,
     override readonly memory: NativeMemory,
+    private readonly fd: number,
   ) {
     const registers = {
       read: (region: number, offset: number, width: number) => {
@@ -34,17 +35,29 @@ export class RawGuest extends RawDriver {
     const client = new VfioUserClient(new NativeTransport(native, native.connect(path)), options);
     await client.connect();
     const fd = native.createMemfd('raw-guest', MEMORY_BYTES);
+    const memory = native.map(fd, { offset: 0, length: MEMORY_BYTES, writable: true });
+    const guest = new RawGuest(client, memory, fd);
     try {
-      const memory = native.map(fd, { offset: 0, length: MEMORY_BYTES, writable: true });
-      await client.dmaMap({ address: RawGuest.IOVA, size: MEMORY_BYTES, fd });
-      return new RawGuest(client, memory);
-    } finally {
-      native.closeFd(fd);
+      await guest.mapMemory();
+      return guest;
+    } catch (error) {
+      guest.close();
+      throw error;
     }
+  }
+
+  /** Tells the device of the memory, at `address`. */
+  async mapMemory(address = RawGuest.IOVA): Promise<void> {
+    await this.client.dmaMap({ address, size: MEMORY_BYTES, fd: this.fd });
+  }
+
+  async unmapMemory(address = RawGuest.IOVA): Promise<void> {
+    await this.client.dmaUnmap(address, MEMORY_BYTES);
   }
 
   close(): void {
     this.client.close();
     this.memory.release();
+    native.closeFd(this.fd);
   }
 }
