@@ -10,6 +10,8 @@ export const CONFIG_REGION = 7;
 
 /** A guest driven by hand behind a vfio-user client. */
 export class RawGuest extends RawDriver {
+  private closed = false;
+
   private constructor(
     readonly client: VfioUserClient,
     override readonly memory: NativeMemory,
@@ -55,9 +57,11 @@ export class RawGuest extends RawDriver {
     await this.client.dmaUnmap(address, MEMORY_BYTES);
   }
 
+  /** Idempotent. */
   close(): void {
     this.client.close();
     this.memory.release();
-    native.closeFd(this.fd);
+    if (!this.closed) native.closeFd(this.fd);
+    this.closed = true;
   }
 }
