@@ -1,8 +1,17 @@
 import test from 'ava';
 
-import { FRONTEND_POLICY } from '../../src/tunnel/index.js';
-import { frontendMessages, type MessageDescriptor } from '../../src/vhost-user/index.js';
-import { frontendReplies, frontendRequests, type Vector } from '../vhost-user/vectors.js';
+import { BACKEND_POLICY, FRONTEND_POLICY } from '../../src/tunnel/index.js';
+import {
+  backendMessages,
+  frontendMessages,
+  type MessageDescriptor,
+} from '../../src/vhost-user/index.js';
+import {
+  backendRequests,
+  frontendReplies,
+  frontendRequests,
+  type Vector,
+} from '../vhost-user/vectors.js';
 import * as rig from './rig.js';
 import { Rig, settle, u64 } from './rig.js';
 
@@ -171,6 +180,41 @@ for (const name of passed) {
         t.deepEqual(r.traffic(), { guest: [], frontend: [answer] }, request.text);
         t.is(r.closedWith, undefined);
       }
+    }
+  });
+}
+
+const MISS: Vector = {
+  le: `0010000000000000 ${'0'.repeat(32)} 0301000000000000`,
+  be: `0000000000001000 ${'0'.repeat(32)} 0301000000000000`,
+  value: undefined,
+  text: 'a miss of 0x1000',
+};
+
+/** What the frontend sees of a request of the guest: with the offset that the fake device finds. */
+function sent(name: string, payload: string): string {
+  if (name !== 'SHMEM_MAP') return payload;
+  const offset = BigInt(`0x${payload.slice(16, 32)}`) + 0x100000n;
+  return payload.slice(0, 16) + offset.toString(16).padStart(16, '0') + payload.slice(32);
+}
+
+for (const [name, { treatment }] of Object.entries(BACKEND_POLICY)) {
+  if (treatment === 'refuse') continue;
+  const { id } = backendMessages[name as keyof typeof backendMessages];
+  const requests = name === 'IOTLB_MSG' ? [MISS] : backendRequests[name]!;
+
+  test(`BACKEND_${name} is little-endian on txq and big-endian on the channel`, async (t) => {
+    for (const request of requests) {
+      const r = await negotiated();
+      r.frontend(message('BE', rig.SET_BACKEND_REQ_FD, 0, ''), 1);
+      r.forget();
+      r.guest(message('LE', id, rig.NEED_REPLY, be(request.le)));
+      const expected = message('BE', id, rig.NEED_REPLY, sent(name, be(request.be)));
+      t.deepEqual(r.channel.sent, [expected], request.text);
+      r.channel.says(message('BE', id, rig.REPLY, be(SUCCESS.be)));
+      const reply = message('LE', id, rig.REPLY, be(SUCCESS.le));
+      t.deepEqual(r.traffic(), { guest: [reply], frontend: [] }, request.text);
+      t.is(r.leaks(), 0);
     }
   });
 }
