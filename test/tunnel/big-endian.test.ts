@@ -184,6 +184,20 @@ for (const name of passed) {
   });
 }
 
+test('GET_INFLIGHT_FD is big-endian on the socket and little-endian towards the guest', async (t) => {
+  const r = await negotiated();
+  const none = '0'.repeat(32);
+  r.frontend(message('BE', rig.GET_INFLIGHT_FD, 0, be(`${none} 0002 0080 00000000`)));
+  await settle();
+  const place = be(`0030000000000000 00f0ff1f00000000 0200 8000 00000000`);
+  t.deepEqual(r.traffic().guest, [message('LE', rig.GET_INFLIGHT_FD, 0, place)]);
+  const kept = be(`8010000000000000 7700000000000000 0200 8000 00000000`);
+  r.guest(message('LE', rig.GET_INFLIGHT_FD, rig.REPLY, kept));
+  const answer = be(`0000000000001080 0000000000000000 0002 0080 00000000`);
+  t.deepEqual(r.traffic().frontend, [message('BE', rig.GET_INFLIGHT_FD, rig.REPLY, answer)]);
+  t.is(r.leaks(), 0);
+});
+
 const MISS: Vector = {
   le: `0010000000000000 ${'0'.repeat(32)} 0301000000000000`,
   be: `0000000000001000 ${'0'.repeat(32)} 0301000000000000`,

@@ -7,7 +7,7 @@ import { VvuError } from '../../errors.js';
 import type { ReadyReport } from '../ready.js';
 
 const MAIN = fileURLToPath(new URL('../main.js', import.meta.url));
-const READY_MS = 15_000;
+const READY_MS = 30_000;
 
 /** A `vvu device` of its own process, as an operator would start it. */
 export class DeviceProcess {
