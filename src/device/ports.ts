@@ -3,6 +3,7 @@
  * (doorbells, kick notifications, window), which a host shows to the guest in its own way.
  */
 import type { NativeMemory } from '../native.js';
+import type { SharedMemory } from '../tunnel/ports.js';
 import type { Binding } from '../virtio/ports.js';
 
 export type { Binding };
@@ -90,11 +91,7 @@ export interface GuestMemoryFiles {
    * @returns a new fd of the file, the caller's, and the range's offset in it
    * @throws VvuError of scope `request` for what is not in one file, or is not page-aligned there
    */
-  share(
-    address: bigint,
-    length: bigint,
-    writable: boolean,
-  ): { readonly fd: number; readonly fileOffset: bigint };
+  share(address: bigint, length: bigint, writable: boolean): SharedMemory;
 }
 
 /** Everything a host gives to the device. */

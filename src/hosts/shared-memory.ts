@@ -1,6 +1,7 @@
 import type { GuestMemoryFiles } from '../device/ports.js';
 import { VvuError, errorMessage } from '../errors.js';
-import type { MappedMemory } from '../virtio/mapped-memory.js';
+import type { SharedMemory } from '../tunnel/index.js';
+import type { LocatedMemory, MappedMemory } from '../virtio/mapped-memory.js';
 import type { FileMappings } from './file-mappings.js';
 
 const PAGE = 4096n;
@@ -16,11 +17,7 @@ export class SharedGuestMemory implements GuestMemoryFiles {
     private readonly files: Pick<FileMappings, 'dupFdOf'>,
   ) {}
 
-  share(
-    address: bigint,
-    length: bigint,
-    writable: boolean,
-  ): { readonly fd: number; readonly fileOffset: bigint } {
+  share(address: bigint, length: bigint, writable: boolean): SharedMemory {
     const what = `${length} bytes of guest memory at 0x${address.toString(16)}`;
     if (length === 0n || address + length > BigInt(Number.MAX_SAFE_INTEGER)) {
       throw refused('BAD_SHMEM', `${what} cannot be shared`);
@@ -34,12 +31,7 @@ export class SharedGuestMemory implements GuestMemoryFiles {
     return { fd, fileOffset: BigInt(offset) };
   }
 
-  #locate(
-    what: string,
-    address: number,
-    length: number,
-    writable: boolean,
-  ): ReturnType<MappedMemory['locate']> {
+  #locate(what: string, address: number, length: number, writable: boolean): LocatedMemory {
     try {
       return this.memory.locate(address, length, writable ? 'writable' : 'readable');
     } catch (error) {

@@ -52,7 +52,7 @@ export class BackendRequestPolicy {
     if (descriptor.id === backendMessages.IOTLB_MSG.id) {
       this.#checkIotlb(value as Iotlb);
     }
-    if (descriptor.id === backendMessages.SHMEM_MAP.id) {
+    if (descriptor.action === 'share-memory') {
       return { descriptor, ...this.#shared(value as ShmemMap) };
     }
     return { descriptor, value };

@@ -13,12 +13,18 @@ export interface MemoryBacking {
   readonly writable: boolean;
 }
 
+/** A place in a native mapping. */
+export interface LocatedMemory {
+  readonly memory: NativeMemory;
+  readonly offset: number;
+}
+
 interface Range extends MemoryBacking {
   readonly start: Iova;
   readonly end: Iova;
 }
 
-export type Access = 'readable' | 'writable';
+type Access = 'readable' | 'writable';
 
 /**
  * Memory made of ranges that come and go at run time, each backed by a native mapping. Lookups are
@@ -56,8 +62,8 @@ export class MappedMemory implements GuestMemory {
    * Where [iova, iova + length) lies: in one mapping, without a gap.
    * @throws VvuError of scope `device`, also where it lies in several
    */
-  locate(iova: Iova, length: number, access: Access): { memory: NativeMemory; offset: number } {
-    let first: { memory: NativeMemory; offset: number } | undefined;
+  locate(iova: Iova, length: number, access: Access): LocatedMemory {
+    let first: LocatedMemory | undefined;
     this.#span(iova, length, access, (memory, offset, from) => {
       first ??= { memory, offset };
       if (memory !== first.memory || offset !== first.offset + from) {

@@ -1,14 +1,9 @@
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { NetEcho } from '../../src/backends/net-echo.js';
-import { VhostUserBackend } from '../../src/guest/backend.js';
-import type { BackendConfig, BackendDevice } from '../../src/guest/backend-device.js';
-import { VvuDriver } from '../../src/guest/driver.js';
-import { PollLoop } from '../../src/guest/poll-loop.js';
-import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
-import { NetFrontend } from '../../src/frontend/net-frontend.js';
+import type { BackendConfig } from '../../src/guest/backend-device.js';
 import { backendMessages } from '../../src/vhost-user/index.js';
 import { until } from '../support/until.js';
-import { assertEchoes, startRig, type Rig } from './rig.js';
+import { assertEchoes, startRig } from './rig.js';
 
 const { CONFIG_CHANGE_MSG, IOTLB_MSG, SHARED_OBJECT_LOOKUP } = backendMessages;
 
@@ -23,32 +18,19 @@ class ConfigurableEcho extends NetEcho {
   };
 }
 
-/** In the place of the rig's driver and backend. */
-async function configurable(t: Parameters<typeof startRig>[0]) {
-  const rig: Rig = await startRig(t);
-  await rig.loop.stop();
-  rig.driver.close();
-  rig.access.close();
-  const access = await VfioUserPciAccess.connect(rig.vfioUser);
-  t.teardown(() => access.close());
-  const driver = new VvuDriver(access);
+async function configurable(t: ExecutionContext) {
   const echo = new ConfigurableEcho(1);
-  const backend = new VhostUserBackend(driver, echo satisfies BackendDevice);
-  driver.start();
-  const loop = new PollLoop([driver, echo]);
-  loop.ended.catch(() => undefined);
-  t.teardown(() => loop.stop().catch(() => undefined));
+  const rig = await startRig(t, { echo });
   const seen: string[] = [];
   let refuse = false;
-  const frontend = NetFrontend.connect(rig.vhostUser, {
+  const frontend = rig.connect({
     onBackendRequest: (name) => {
       seen.push(name);
       if (refuse) throw new Error('not now');
     },
   });
-  t.teardown(() => frontend.close());
   await frontend.start();
-  return { rig, backend, echo, frontend, seen, refuseAll: () => (refuse = true) };
+  return { rig, backend: rig.backend, echo, frontend, seen, refuseAll: () => (refuse = true) };
 }
 
 test.serial(

@@ -7,6 +7,7 @@ import { PollLoop } from '../../src/guest/poll-loop.js';
 import { DeviceProcess } from '../../src/cli/demo/device-process.js';
 import { NetFrontend, type FrontendOptions } from '../../src/frontend/net-frontend.js';
 import { runTraffic } from '../../src/frontend/traffic.js';
+import type { BackendDevice } from '../../src/guest/backend-device.js';
 import { VhostUserBackend } from '../../src/guest/backend.js';
 import { VvuDriver, type DriverOptions } from '../../src/guest/driver.js';
 import { VfioUserPciAccess, type VfioUserAccessOptions } from '../../src/guest/vfio-user-access.js';
@@ -24,6 +25,8 @@ export interface RigOptions {
   readonly driver?: DriverOptions;
   readonly queuePairs?: number;
   readonly directory?: string;
+  /** In place of a plain echo. */
+  readonly echo?: NetEcho & BackendDevice;
 }
 
 /** A `vvu device` in a process of its own, and a driver with an echo backend in this one. */
@@ -52,7 +55,7 @@ export async function startRig(t: ExecutionContext, options: RigOptions = {}): P
   t.teardown(() => access.close());
   const driver = new VvuDriver(access, options.driver);
   const queuePairs = options.queuePairs ?? 1;
-  const echo = new NetEcho(queuePairs);
+  const echo = options.echo ?? new NetEcho(queuePairs);
   const backend = new VhostUserBackend(driver, echo);
   driver.start();
   const loop = new PollLoop([driver, echo]);

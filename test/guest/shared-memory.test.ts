@@ -1,11 +1,5 @@
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { NetEcho } from '../../src/backends/net-echo.js';
-import { NetFrontend } from '../../src/frontend/net-frontend.js';
-import { VhostUserBackend } from '../../src/guest/backend.js';
-import type { BackendDevice } from '../../src/guest/backend-device.js';
-import { VvuDriver } from '../../src/guest/driver.js';
-import { PollLoop } from '../../src/guest/poll-loop.js';
-import { VfioUserPciAccess } from '../../src/guest/vfio-user-access.js';
 import { native, type NativeMemory } from '../../src/native.js';
 import { backendMessages, type ShmemMap } from '../../src/vhost-user/index.js';
 import { until } from '../support/until.js';
@@ -21,22 +15,11 @@ class SharingEcho extends NetEcho {
 }
 
 /** A backend with shared memory behind a device with these options, and a frontend that maps it. */
-async function sharing(t: Parameters<typeof startRig>[0], ...options: readonly string[]) {
-  const rig = await startRig(t, { device: ['--window', 'size=64M', ...options] });
-  await rig.loop.stop();
-  rig.driver.close();
-  rig.access.close();
-  const access = await VfioUserPciAccess.connect(rig.vfioUser);
-  t.teardown(() => access.close());
-  const driver = new VvuDriver(access);
-  const echo = new SharingEcho(1);
-  const { requests } = new VhostUserBackend(driver, echo satisfies BackendDevice);
-  driver.start();
-  const loop = new PollLoop([driver, echo]);
-  loop.ended.catch(() => undefined);
-  t.teardown(() => loop.stop().catch(() => undefined));
+async function sharing(t: ExecutionContext, ...options: readonly string[]) {
+  const device = ['--window', 'size=64M', ...options];
+  const rig = await startRig(t, { device, echo: new SharingEcho(1) });
   const mapped: NativeMemory[] = [];
-  const frontend = NetFrontend.connect(rig.vhostUser, {
+  const frontend = rig.connect({
     onBackendRequest: (name, value, fds) => {
       if (name !== 'BACKEND_SHMEM_MAP') return;
       const { fdOffset, length, flags } = value as ShmemMap;
@@ -46,10 +29,10 @@ async function sharing(t: Parameters<typeof startRig>[0], ...options: readonly s
   });
   t.teardown(() => {
     for (const memory of mapped) memory.release();
-    frontend.close();
   });
   await frontend.start();
-  return { rig, access, requests, frontend, mapped };
+  const { access, backend } = rig;
+  return { rig, access, requests: backend.requests, frontend, mapped };
 }
 
 test.serial("a frontend maps the guest's memory, and both see each other's stores", async (t) => {
